@@ -1,0 +1,125 @@
+"""Classifier weights from and to files, read in ways that cannot execute anything in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from iscp_lightning.classifiers.architectures import (
+    Classifier,
+    ClassifierSpec,
+    create_classifier,
+    is_architecture,
+    unknown_architecture,
+)
+from iscp_lightning.runs import atomic_path
+
+SPEC_KEY = "classifier_spec"
+PREFIX = "classifier."
+
+
+def load_classifier(
+    classifier: str | nn.Module,
+    *,
+    weights: str | None = None,
+    num_classes: int = 10,
+    image_size: int | tuple[int, int] = 32,
+) -> nn.Module:
+    """Return a classifier on the CPU from any of the three ways of giving one.
+
+    Args:
+        classifier: A module, which is returned as it is; an existing file (`.safetensors` of
+            `save_classifier`, or a Lightning `.ckpt` of this package), which says its own
+            architecture; or a network name for `create_classifier`.
+        weights: File whose weights are loaded into a classifier given as a module or name.
+        num_classes: Number of classes of a network given by name.
+        image_size: Image size of a network given by name.
+
+    Raises:
+        ValueError: if the string is neither a file nor a name, or a file does not hold
+            the weights of a known architecture.
+    """
+    if isinstance(classifier, str) and Path(classifier).is_file():
+        if weights is not None:
+            raise ValueError("`weights` goes with a module or a name: `classifier` is a file")
+        spec, state = _read(Path(classifier))
+        if spec is None or not is_architecture(spec.architecture):
+            raise ValueError(
+                f"`classifier`={classifier} does not say which known architecture it holds"
+                f"{f' (it says {spec.architecture!r})' if spec else ''}; give the network as "
+                "`class_path` with `init_args` and this file as `weights`"
+            )
+        network = create_classifier(**asdict(spec), trained=False)
+        return _fill(network, state, classifier)
+    if isinstance(classifier, str):
+        if not is_architecture(classifier):
+            raise ValueError(unknown_architecture(classifier))
+        classifier = create_classifier(classifier, num_classes, image_size)
+    return classifier if weights is None else _fill(classifier, _read(Path(weights))[1], weights)
+
+
+def save_classifier(path: str | Path, classifier: Classifier, **facts: Any) -> None:  # noqa: ANN401
+    """Write weights, structure and provenance to a safetensors file, atomically.
+
+    Args:
+        path: The file, conventionally `.safetensors`.
+        classifier: What `create_classifier` returned.
+        facts: JSON-able provenance: accuracy, commands, seed, ...
+    """
+    metadata = {SPEC_KEY: json.dumps(asdict(classifier.spec)), "provenance": json.dumps(facts)}
+    state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+    with atomic_path(Path(path)) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def classifier_hash(classifier: nn.Module) -> str:
+    """Return the SHA-256 of all weights and buffers, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in classifier.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[ClassifierSpec | None, dict[str, Tensor]]:
+    spec: Any = None
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                spec = (file.metadata() or {}).get(SPEC_KEY)
+            state = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        spec = json.loads(spec) if spec else None
+    else:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"{path} cannot be read as plain weights (nothing in a file is executed): {error}"
+            ) from error
+        tensors = content.get("state_dict", content)
+        own = {k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)}
+        state, spec = own or tensors, content.get(SPEC_KEY)
+    return (ClassifierSpec(**_tuples(spec)) if spec else None), state
+
+
+def _tuples(spec: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in spec.items()}
+
+
+def _fill(classifier: nn.Module, state: dict[str, Tensor], path: str) -> nn.Module:
+    try:
+        classifier.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the classifier: {error}") from error
+    return classifier

@@ -1,0 +1,148 @@
+"""NaturalModule: standard training of a classifier on clean images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from iscp_lightning.classifiers.architectures import Classifier
+from iscp_lightning.classifiers.checkpoints import SPEC_KEY, load_classifier
+from iscp_lightning.data import Batch
+
+
+class NaturalModule(L.LightningModule):
+    """Trains a classifier with cross-entropy and reports its accuracy, also per class.
+
+    Args:
+        classifier: A network name, an existing weights file, or any module from images in [0, 1]
+            to logits (`class_path` with `init_args`).
+        optimizer: Made from the parameters.
+        scheduler: Learning-rate schedule over the whole run, stepped after every batch: `cosine`
+            to zero, `one_cycle` (Smith 2018) up to the optimiser's rate and down to zero, or a
+            scheduler made from the optimiser.
+        label_smoothing: Share of the target probability spread over all classes, in [0, 1).
+        compile: Whether the network is compiled; its weights keep their names.
+        num_classes: Number of classes; the command line takes it from the data.
+        image_size: Image size of a network given by name, likewise.
+    """
+
+    def __init__(
+        self,
+        classifier: str | nn.Module = "resnet50",
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.SGD(
+            parameters, lr=0.1, momentum=0.9, weight_decay=5e-4
+        ),
+        scheduler: Literal["cosine", "one_cycle"] | LRSchedulerCallable = "cosine",
+        label_smoothing: float = 0.0,
+        compile: bool = False,  # noqa: A002
+        num_classes: int = 10,
+        image_size: int | tuple[int, int] = 32,
+    ) -> None:
+        super().__init__()
+        self.classifier = load_classifier(
+            classifier, num_classes=num_classes, image_size=image_size
+        ).train()
+        self.classifier.to(memory_format=torch.channels_last)
+        if compile:
+            self.classifier.compile()
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.label_smoothing = label_smoothing
+        self.num_classes = num_classes
+        self.val_accuracy = self._metrics("val")
+        self.test_accuracy = nn.ModuleDict()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K) of images (N, C, H, W) in [0, 1]."""
+        logits: Tensor = self.classifier(images)
+        return logits
+
+    def setup(self, stage: str) -> None:
+        """Make one set of metrics for each test set of the data module."""
+        if stage == "test":
+            names = getattr(self._trainer_data(), "test_names", ["test"])
+            self.test_accuracy = nn.ModuleDict({name: self._metrics(name) for name in names})
+            self.test_accuracy.to(self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the cross-entropy of one augmented batch."""
+        del batch_idx
+        loss = F.cross_entropy(
+            self(batch.image), batch.label, label_smoothing=self.label_smoothing
+        )
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count correct predictions."""
+        del batch_idx
+        self.val_accuracy.update(self(batch.image), batch.label)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the clean accuracy, overall and per class."""
+        self._log_accuracy(self.val_accuracy)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Count correct predictions on one of the test sets."""
+        del batch_idx
+        metrics = list(self.test_accuracy.values())[dataloader_idx]
+        metrics.update(self(batch.image), batch.label)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the clean accuracy of every test set, overall and per class."""
+        for metrics in self.test_accuracy.values():
+            self._log_accuracy(metrics)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Return the optimiser and its schedule, stepped after every batch."""
+        optimizer = self.optimizer(self.classifier.parameters())
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler: Any
+        if self.scheduler == "cosine":
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        elif self.scheduler == "one_cycle":
+            peak = optimizer.param_groups[0]["lr"]
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, peak, total_steps=steps, cycle_momentum=False
+            )
+        else:
+            scheduler = self.scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint which architecture it holds."""
+        if isinstance(self.classifier, Classifier):
+            checkpoint[SPEC_KEY] = asdict(self.classifier.spec)
+
+    def _metrics(self, prefix: str) -> MetricCollection:
+        return MetricCollection(
+            {
+                "clean_accuracy": MulticlassAccuracy(self.num_classes, average="micro"),
+                "per_class": MulticlassAccuracy(self.num_classes, average="none"),
+            },
+            prefix=f"{prefix}/",
+        )
+
+    def _log_accuracy(self, metrics: MetricCollection) -> None:
+        values = metrics.compute()
+        metrics.reset()
+        prefix = metrics.prefix
+        data = self._trainer_data()
+        names = data.class_names if data is not None else range(self.num_classes)
+        self.log(f"{prefix}clean_accuracy", values[f"{prefix}clean_accuracy"], prog_bar=True)
+        per_class = zip(names, values[f"{prefix}per_class"], strict=True)
+        self.log_dict({f"{prefix}clean_accuracy/{name}": value for name, value in per_class})
+
+    def _trainer_data(self) -> Any:  # noqa: ANN401
+        return getattr(self.trainer, "datamodule", None)

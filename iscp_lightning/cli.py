@@ -1,0 +1,291 @@
+"""The command line: LightningCLI with run folders, `search`, and a demo that needs no arguments."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from iscp_lightning import __version__
+from iscp_lightning.data import ImageDataModule
+from iscp_lightning.loggers import RunCSVLogger
+from iscp_lightning.patterns.module import PatternSearchModule
+from iscp_lightning.patterns.results import format_table
+from iscp_lightning.patterns.snapshot import read_snapshots
+from iscp_lightning.runs import RUN_VARIABLE, atomic_path, write_json
+
+DEMO = Path(__file__).with_name("demo.yaml")
+RUNS = Path("runs")
+
+# Python caches Optional[Union[float, int]] under the first order it meets, which is not Trainer's:
+# without this, `--trainer.limit_train_batches 1` is read as 1.0, all batches.
+for stage in ("train", "val", "test", "predict"):
+    L.Trainer.__init__.__annotations__[f"limit_{stage}_batches"] = int | float | None
+
+
+class Trainer(L.Trainer):
+    """Lightning's Trainer with one more verb."""
+
+    def search(
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Search class-wise patterns, measure them, and write patterns, figures and results.
+
+        Args:
+            model: A PatternSearchModule.
+            datamodule: The images.
+            ckpt_path: Checkpoint of an interrupted search to go on from.
+        """
+        if not isinstance(model, PatternSearchModule):
+            raise TypeError(f"`model` must be a PatternSearchModule, got {type(model).__name__}")
+        self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        self.test(model, datamodule=datamodule, verbose=False)
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint whose file names count completed epochs, like everything else here."""
+
+    def format_checkpoint_name(
+        self,
+        metrics: dict[str, Tensor],
+        filename: str | None = None,
+        ver: int | None = None,
+        prefix: str | None = None,
+    ) -> str:
+        """Return the file path for the metrics, with `epoch` one higher than Lightning's."""
+        completed = metrics | {"epoch": metrics["epoch"] + 1}
+        return super().format_checkpoint_name(completed, filename, ver, prefix)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml into the run folder and the whole configuration to every logger."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs, save_to_log_dir=False)
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write and log the configuration; called on rank 0 only."""
+        del pl_module, stage
+        text = self.parser.dump(self.config, skip_none=False)
+        with atomic_path(Path(trainer.default_root_dir) / "config.yaml") as temporary:
+            temporary.write_text(text)
+        plain = self.config.as_dict()
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"config": plain})
+
+
+class CLI(LightningCLI):
+    """`python -m iscp_lightning`."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return Lightning's sub-commands and `search`."""
+        return {**LightningCLI.subcommands(), "search": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, the always-on checkpoint and what the model takes from the data."""
+        parser.add_argument("--run", type=str | None, help="name of the folder under runs/")
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+        parser.add_argument("--resume", type=str | None, help="run folder to go on with")
+        parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "epoch{epoch:03d}",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        for name in ("num_classes", "image_size"):
+            parser.link_arguments(
+                f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
+            )
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not merge a checkpoint's hyper-parameters over what the user typed."""
+
+    def before_instantiate_classes(self) -> None:
+        """Decide on run folder, loggers and strategy."""
+        config = self.config[self.subcommand]
+        folder = run_folder(config, self.subcommand)
+        trainer = config.trainer
+        trainer.default_root_dir = str(folder)
+        config.checkpoint.dirpath = str(folder / "checkpoints")
+        if config.resume:
+            config.ckpt_path = str(folder / "checkpoints" / "last.ckpt")
+        if trainer.logger is None or trainer.logger is True:
+            trainer.logger = default_loggers(folder)
+        if self.subcommand == "search" and trainer.strategy == "auto" and processes(trainer) > 1:
+            trainer.strategy = "class_parallel"
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
+        """Return the Trainer, whose CSV log forgets what a resumed run will write again."""
+        trainer = super().instantiate_trainer(**kwargs)
+        config = self.config[self.subcommand]
+        if trainer.loggers and not any(isinstance(x, CSVLogger) for x in trainer.loggers):
+            trainer.loggers = [*trainer.loggers, RunCSVLogger(trainer.default_root_dir)]
+        if config.resume and trainer.is_global_zero:
+            checkpoint = torch.load(config.ckpt_path, map_location="cpu", weights_only=True)
+            for logger in trainer.loggers:
+                if isinstance(logger, RunCSVLogger):
+                    logger.drop_from(checkpoint["global_step"])
+        return trainer
+
+    def after_fit(self) -> None:
+        """Measure the trained classifier on the test sets and print what was found."""
+        metrics = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        folder = Path(self.trainer.default_root_dir)
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+            return
+        if isinstance(self.model, PatternSearchModule):
+            return self.after_search()
+        snapshots = read_snapshots(folder)
+        results: dict[str, Any] = {"test": metrics[0]}
+        lines = [""]
+        if snapshots:
+            results |= {"patterns": snapshots[-1].results}
+            epoch = snapshots[-1].provenance["epoch"]
+            lines += [f"patterns after epoch {epoch}:", format_table(snapshots[-1].results)]
+        for name, value in metrics[0].items():
+            if name.endswith("/clean_accuracy"):
+                lines.append(f"{name}: {value:.3f}")
+        write_json(folder / "results.json", results)
+        tell(folder, lines)
+
+    def after_search(self) -> None:
+        """Print the table of a search."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            folder = Path(self.trainer.default_root_dir)
+            assert isinstance(self.model, PatternSearchModule)
+            tell(folder, ["", format_table(self.model.results)])
+
+
+def main(args: ArgsType = None) -> CLI:
+    """Run the command line and return its CLI object.
+
+    Args:
+        args: Arguments without the program name; None takes the process's own.
+    """
+    given = sys.argv[1:] if args is None else args
+    if isinstance(given, Sequence):
+        given = complete_arguments([str(item) for item in given])
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    return CLI(
+        L.LightningModule,
+        ImageDataModule,
+        trainer_class=Trainer,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "python -m iscp_lightning", "version": __version__},
+        trainer_defaults={"inference_mode": False, "num_sanity_val_steps": 0},
+        args=given,
+    )
+
+
+def complete_arguments(args: list[str]) -> list[str]:
+    """Return the arguments with the demo's configuration, or that of the run to resume.
+
+    `fit` alone is the demo. Its defaults stay out as soon as the user gives a configuration, a
+    model or data of his own; `--model.x` and `--data.x` change single values of it.
+    """
+    own = re.compile(r"(-c|--config|--model|--data)(=.*)?$|-c.+")
+    if not args or any(own.match(item) for item in args):
+        return args
+    for position, item in enumerate(args):
+        folder = item.partition("=")[2] or next(iter(args[position + 1 :]), "")
+        if re.match(r"--resume(=|$)", item):
+            config = Path(folder) / "config.yaml"
+            return [args[0], "-c", str(config), *args[1:]] if config.is_file() else args
+    return ["fit", "-c", str(DEMO), *args[1:]] if args[0] == "fit" else args
+
+
+def run_folder(config: Namespace, subcommand: str) -> Path:
+    """Return the run folder, the same on all ranks; rank 0 checks and clears it.
+
+    Raises:
+        SystemExit: with a message, if the folder exists already or holds nothing to resume.
+    """
+    if rank_zero_only.rank != 0 and RUN_VARIABLE in os.environ:
+        return Path(os.environ[RUN_VARIABLE])
+    if config.resume:
+        folder = Path(config.resume)
+        if not (folder / "checkpoints" / "last.ckpt").is_file():
+            fail(f"`--resume {folder}`: no checkpoint in {folder / 'checkpoints'}")
+    else:
+        name = config.run or f"{subcommand}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if Path(name).name != name or name in (".", ".."):
+            fail(f"`--run` must be a plain folder name under {RUNS}/, got {name!r}")
+        if "TORCHELASTIC_RUN_ID" in os.environ and not config.run:
+            fail("`--run NAME` must be given under torchrun, so that all processes agree on it")
+        folder = RUNS / name
+        if rank_zero_only.rank == 0 and folder.exists() and not config.trainer.fast_dev_run:
+            if not config.overwrite:
+                fail(f"{folder} exists: choose another `--run`, or give `--overwrite`")
+            shutil.rmtree(folder)
+    os.environ[RUN_VARIABLE] = str(folder)
+    return folder
+
+
+def default_loggers(folder: Path) -> list[Namespace]:
+    """Return the configuration of the CSV and W&B loggers of a run folder."""
+    wandb = {"save_dir": str(folder), "name": folder.name, "version": uuid.uuid4().hex[:8]}
+    return [
+        Namespace(class_path=f"iscp_lightning.loggers.{name}", init_args=Namespace(**arguments))
+        for name, arguments in (
+            ("RunCSVLogger", {"save_dir": str(folder)}),
+            ("RunWandbLogger", wandb | {"project": "iscp_lightning"}),
+        )
+    ]
+
+
+def processes(trainer: Namespace) -> int:
+    """Return how many processes Lightning will start for this configuration."""
+    probe = L.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        num_nodes=trainer.num_nodes,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    return int(probe.world_size)
+
+
+def tell(folder: Path, lines: list[str]) -> None:
+    """Write lines and the paths of the run's figures and results to standard output."""
+    paths = [*sorted((folder / "figures").glob("*.png")), folder / "results.json"]
+    sys.stdout.write("\n".join([*lines, "", *map(str, paths), ""]))
+
+
+def fail(message: str) -> None:
+    """Leave with the exit code and style of a command-line error."""
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(2)

@@ -1,0 +1,32 @@
+"""Data sources, image sets, augmentation and the Lightning data module."""
+
+from iscp_lightning.data.augment import Augmentation
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.data.images import Batch, FileImages, ImageSet, MemoryImages
+from iscp_lightning.data.sources import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    SVHN,
+    FashionMNIST,
+    ImageFolder,
+    ImageSource,
+    Shapes,
+)
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "SVHN",
+    "Augmentation",
+    "Batch",
+    "FashionMNIST",
+    "FileImages",
+    "ImageDataModule",
+    "ImageFolder",
+    "ImageSet",
+    "ImageSource",
+    "MemoryImages",
+    "Shapes",
+]

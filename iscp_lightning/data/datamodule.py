@@ -1,0 +1,238 @@
+"""The Lightning shell over an image source: fixed, disjoint splits and loaders that can resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning as L
+import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch import Generator, Tensor
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Subset
+
+from iscp_lightning.data.augment import Augmentation
+from iscp_lightning.data.images import Batch, ImageSet, as_is, to_float
+from iscp_lightning.data.sources import ImageSource, Shapes
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Training, validation and test images of one source, and the images a search may look at.
+
+    The training images are split into a training and a validation part; the test images into the
+    class-stratified search images (D_n of the paper, section 4) and the held-out rest. All parts
+    are disjoint and depend on `seed` alone.
+
+    Args:
+        source: Where the images come from.
+        batch_size: Images per step and device.
+        augmentation: What happens to training images, on their device; default: nothing.
+        val_fraction: Share of the training images set aside for validation, 0 for none.
+        search_fraction: Share of the test images that searches use, in (0, 1].
+        test_fraction: Share of the training images that becomes the test set of a source
+            without one.
+        num_workers: Processes that decode images which do not fit into memory.
+        seed: Fixes splits, order and augmentation.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource | None = None,
+        batch_size: int = 128,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008
+        val_fraction: float = 0.05,
+        search_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, low_ok, high_ok in (
+            ("val_fraction", val_fraction, True, False),
+            ("search_fraction", search_fraction, False, True),
+            ("test_fraction", test_fraction, False, False),
+        ):
+            if not 0 <= value <= 1 or (value == 0 and not low_ok) or (value == 1 and not high_ok):
+                allowed = f"{'[' if low_ok else '('}0, 1{']' if high_ok else ')'}"
+                raise ValueError(f"`{name}` must lie in {allowed}, got {value}")
+        self.source = source or Shapes()
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.val_fraction = val_fraction
+        self.search_fraction = search_fraction
+        self.test_fraction = test_fraction
+        self.num_workers = num_workers
+        self.seed = seed
+        self._parts: dict[str, tuple[ImageSet, Tensor]] = {}
+        self._draws: tuple[int, Generator] = (-1, Generator())
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.source.num_classes
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return self.source.image_size
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.source.class_names
+
+    @property
+    def test_images(self) -> ImageSet:
+        """The whole test set; the indices of `search_indices` and `held_out_indices` refer to it."""
+        return self._part("search")[0]
+
+    @property
+    def search_indices(self) -> Tensor:
+        """(n,) int64, sorted: the test images that searches use."""
+        return self._part("search")[1]
+
+    @property
+    def held_out_indices(self) -> Tensor:
+        """(n,) int64, sorted: the test images that no search has seen."""
+        return self._part("held_out")[1]
+
+    def prepare_data(self) -> None:
+        """Download or decode, in one process."""
+        self.source.prepare()
+
+    def setup(self, stage: str) -> None:
+        """Read the images and fix the splits; a second call does nothing."""
+        del stage
+        if self._parts:
+            return
+        train, test = self.source.train(), self.source.test()
+        pool = torch.arange(len(train) if train else 0)
+        if test is None and train is not None:
+            test = train
+            test_pool, pool = stratified_split(train.labels, pool, self.test_fraction, self.seed)
+        elif test is not None:
+            test_pool = torch.arange(len(test))
+        else:
+            raise ValueError("`source` has neither training nor test images")
+        if train is not None:
+            val, pool = stratified_split(train.labels, pool, self.val_fraction, self.seed)
+            self._parts |= {"train": (train, pool), "val": (train, val)}
+        search, held_out = stratified_split(
+            test.labels, test_pool, self.search_fraction, self.seed
+        )
+        self._parts |= {
+            "test": (test, test_pool),
+            "search": (test, search),
+            "held_out": (test, held_out),
+        }
+        for name, images in self.source.shifted_tests().items():
+            self._parts[f"test_{name}"] = (images, torch.arange(len(images)))
+
+    @property
+    def test_names(self) -> list[str]:
+        """Names of the test loaders in their order: `test`, then the shifted test sets."""
+        return [name for name in self._parts if name.startswith("test")]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Yield shuffled training batches, in an order fixed by seed and epoch."""
+        images, indices = self._part("train")
+        subset = Subset(images, indices.tolist())
+        return self._loader(subset, DistributedSampler(subset, *self._ranks, seed=self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Yield the validation images, each once; no loader without a validation part."""
+        images, indices = self._part("val")
+        return self._unshuffled(images, indices) if len(indices) else []
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """Yield the test images, each once, one loader per entry of `test_names`."""
+        return [self._unshuffled(*self._parts[name]) for name in self.test_names]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Return the batch with float32 images in [0, 1], augmented while training."""
+        if not isinstance(batch, Batch):  # a search's own loader counts steps
+            return batch
+        images = to_float(batch.image)
+        if self.trainer is not None and self.trainer.training:
+            images = self.augmentation(images, self._epoch_generator())
+        return batch._replace(image=images)
+
+    def _epoch_generator(self) -> Generator:
+        assert self.trainer is not None
+        epoch, generator = self._draws
+        if epoch != self.trainer.current_epoch:
+            epoch, rank = self.trainer.current_epoch, self.trainer.global_rank
+            generator = Generator().manual_seed(hash((self.seed, epoch, rank)) % 2**63)
+            self._draws = (epoch, generator)
+        return generator
+
+    def _part(self, name: str) -> tuple[ImageSet, Tensor]:
+        if not self._parts:
+            self.setup("fit")
+        if name not in self._parts:
+            raise ValueError(f"`source` {type(self.source).__name__} has no training images")
+        return self._parts[name]
+
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _unshuffled(self, images: ImageSet, indices: Tensor) -> DataLoader[Batch]:
+        subset = Subset(images, indices.tolist())
+        sampler = UnrepeatedDistributedSampler(subset, *self._ranks, shuffle=False)
+        return self._loader(subset, sampler)
+
+    def _loader(self, subset: Subset[Batch], sampler: DistributedSampler[Batch]) -> DataLoader[Batch]:
+        return DataLoader(
+            subset,
+            batch_sampler=BatchSampler(sampler, self.batch_size, drop_last=False),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=as_is,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def stratified_split(
+    labels: Tensor, pool: Tensor, fraction: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return `fraction` of the pool with equal shares of each class, and the rest; both sorted.
+
+    Args:
+        labels: (N,) class index of every image of the set.
+        pool: (n,) indices of the images to split.
+        fraction: Share of each class in the first part, in [0, 1], rounded to whole images.
+        seed: Fixes the choice.
+    """
+    generator = Generator().manual_seed(seed)
+    chosen: list[Tensor] = []
+    for label in labels[pool].unique():
+        members = pool[labels[pool] == label]
+        count = round(fraction * len(members))
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    first = torch.cat([*chosen, pool[:0]]).sort().values
+    rest = pool[~torch.isin(pool, first)]
+    return first, rest
+
+
+def class_indices(classes: Sequence[int | str] | None, names: Sequence[str]) -> list[int]:
+    """Return class indices for a mixture of indices and names; None means all classes.
+
+    Raises:
+        ValueError: if a name is unknown, an index out of range, or a class given twice.
+    """
+    if classes is None:
+        return list(range(len(names)))
+    indices = []
+    for given in classes:
+        if isinstance(given, int) and 0 <= given < len(names):
+            indices.append(given)
+        elif given in names:
+            indices.append(list(names).index(str(given)))
+        else:
+            raise ValueError(
+                f"`classes` has {given!r}; allowed are 0 to {len(names) - 1} "
+                f"and the names {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+            )
+    if len(set(indices)) != len(indices):
+        raise ValueError(f"`classes` names a class twice: {list(classes)}")
+    return indices

@@ -1,0 +1,194 @@
+"""Image sets: uint8 images with labels, either in one tensor or decoded from files on the fly.
+
+Every set answers the same two questions, `pixels(indices)` and `labels`, so that training, the
+pattern search and the measurements never ask where the images live.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from iscp_lightning.runs import atomic_path
+
+
+class Batch(NamedTuple):
+    """One batch: the unit that data loaders yield and every step of a module receives.
+
+    Attributes:
+        image: (N, C, H, W), uint8 as stored, float32 in [0, 1] once on the device.
+        label: (N,) int64 class index.
+        index: (N,) int64 position in the image set the batch was taken from.
+        texture: (N,) int64 texture index, for sets whose textures are labelled.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor
+    texture: Tensor | None = None
+
+
+class ImageSet(Dataset[Batch], ABC):
+    """Labelled uint8 images of one size.
+
+    Args:
+        labels: (N,) int64 class indices.
+        textures: (N,) int64 texture indices, or None where textures are not labelled.
+    """
+
+    def __init__(self, labels: Tensor, textures: Tensor | None = None) -> None:
+        self.labels = labels
+        self.textures = textures
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Return the chosen images, uint8 (len(indices), C, H, W)."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        index = torch.as_tensor(indices)
+        textures = None if self.textures is None else self.textures[index]
+        return Batch(self.pixels(index), self.labels[index], index, textures)
+
+
+class MemoryImages(ImageSet):
+    """Images held in one uint8 tensor.
+
+    Args:
+        images: uint8 (N, C, H, W), or float in [0, 1], which is rounded to 8 bits.
+        labels: (N,) class indices.
+        textures: (N,) texture indices, if known.
+
+    Raises:
+        ValueError: if the shapes do not fit together or float images leave [0, 1].
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, textures: Tensor | None = None) -> None:
+        super().__init__(labels.long().cpu(), textures)
+        if images.ndim != 4 or len(images) != len(labels):
+            raise ValueError(
+                f"`images` must be (N, C, H, W) with one of the {len(labels)} labels each, "
+                f"got shape {tuple(images.shape)}"
+            )
+        if images.is_floating_point():
+            if not bool(((images >= 0) & (images <= 1)).all()):
+                raise ValueError(
+                    "float `images` must lie in [0, 1], "
+                    f"got [{images.min().item():g}, {images.max().item():g}]"
+                )
+            images = (images * 255).round().to(torch.uint8)
+        self.images = images.cpu()
+
+    def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Return the chosen images, uint8 (len(indices), C, H, W)."""
+        return self.images[torch.as_tensor(indices)]
+
+
+class FileImages(ImageSet):
+    """Images decoded from files whenever they are asked for.
+
+    Args:
+        paths: One image file per label.
+        labels: (N,) int64 class indices.
+        size: (height, width) of what comes out. Other sizes are cropped to its aspect around the
+            centre and resized, bicubic; None takes the first file's size and demands it of all.
+        crop_fraction: The central share of each side that is kept before resizing; 0.875 is the
+            usual choice for ImageNet.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Tensor,
+        size: tuple[int, int] | None = None,
+        crop_fraction: float = 1.0,
+    ) -> None:
+        super().__init__(labels)
+        self.paths = np.array(paths)  # one block of memory: forked workers never copy it
+        self.must_fit = size is None
+        self.size = size or image_file_size(paths[0])
+        self.crop_fraction = crop_fraction
+
+    def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Return the chosen images, uint8 (len(indices), 3, H, W); grey ones become RGB."""
+        pixels = np.stack([self._decode(self.paths[i]) for i in indices])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    def in_memory(self, cache_dir: Path, num_workers: int) -> MemoryImages:
+        """Return the whole set in memory, from the cache if the files have not changed.
+
+        Args:
+            cache_dir: Folder of the cached tensors, created if need be.
+            num_workers: Processes that decode.
+        """
+        path = cache_dir / f"{self._fingerprint()}.safetensors"
+        if not path.exists():
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                save_file({"images": self._decode_all(num_workers)}, temporary)
+        return MemoryImages(load_file(path)["images"], self.labels)
+
+    def _decode(self, path: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        height, width = self.size
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        if image.size != (width, height) or self.crop_fraction < 1:
+            if self.must_fit:
+                raise ValueError(
+                    f"{path} is {image.height} x {image.width} pixels, the first image "
+                    f"{height} x {width}: give `image_size` to resize them all"
+                )
+            bleed = (1 - self.crop_fraction) / 2
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC, bleed)
+        return np.asarray(image)
+
+    def _decode_all(self, num_workers: int) -> Tensor:
+        images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
+        loader = DataLoader(self, batch_size=256, num_workers=num_workers, collate_fn=as_is)
+        with tqdm(total=len(self), desc="decoding images", unit="image") as bar:
+            for batch in loader:
+                images[batch.index] = batch.image
+                bar.update(len(batch.index))
+        return images
+
+    def _fingerprint(self) -> str:
+        stats = [Path(path).stat() for path in self.paths]
+        files = [
+            (path, stat.st_size, stat.st_mtime_ns)
+            for path, stat in zip(self.paths.tolist(), stats, strict=True)
+        ]
+        key = json.dumps([files, self.size, self.crop_fraction])
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def as_is(batch: Batch) -> Batch:
+    """Return the batch unchanged: image sets make whole batches, nothing is left to collate."""
+    return batch
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1], same shape and device."""
+    return images.float().div_(255)
+
+
+def image_file_size(path: str) -> tuple[int, int]:
+    """Return (height, width) of an image file without decoding it."""
+    with Image.open(path) as image:
+        return image.height, image.width

@@ -1,0 +1,128 @@
+"""Loggers of a run folder: a CSV file that a resumed run continues, and W&B that never blocks."""
+
+from __future__ import annotations
+
+import csv
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_warn
+
+from iscp_lightning.runs import atomic_path
+
+WANDB_TIMEOUT = 20  # seconds to wait for a server before going on offline
+
+
+class RunCSVLogger(CSVLogger):
+    """`metrics.csv` in the run folder; an existing file is continued.
+
+    Args:
+        save_dir: The run folder.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__(save_dir, name="", version="")
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer of `metrics.csv`."""
+        if self._experiment is None:
+            self._experiment = ContinuingWriter(self.log_dir)
+        return self._experiment
+
+    def drop_from(self, step: int) -> None:
+        """Remove rows of `step` and later, which a resumed run will write again."""
+        path = Path(self.log_dir) / ContinuingWriter.NAME_METRICS_FILE
+        if not path.exists():
+            return
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if row.get("step") and int(row["step"]) < step]
+            header = reader.fieldnames or []
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, header)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+class ContinuingWriter(ExperimentWriter):
+    """A CSV writer that appends to the file of an earlier process.
+
+    Args:
+        log_dir: Folder of `metrics.csv`.
+    """
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            with path.open(newline="") as file:
+                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep what is there: Lightning would delete it."""
+
+
+class RunWandbLogger(WandbLogger):
+    """W&B, online if a login is there and the server answers, else offline; never a prompt.
+
+    Args:
+        save_dir: The run folder.
+        name: The run's name.
+        version: The run's id; an existing one is continued.
+        project: The W&B project.
+    """
+
+    def __init__(
+        self,
+        save_dir: str,
+        name: str | None = None,
+        version: str | None = None,
+        project: str = "iscp_lightning",
+    ) -> None:
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_login() else "offline")
+        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        super().__init__(
+            name=name,
+            save_dir=save_dir,
+            version=version,
+            project=project,
+            mode=mode,
+            settings=wandb.Settings(init_timeout=WANDB_TIMEOUT),
+        )
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:  # noqa: ANN401
+        """The W&B run, offline if the server cannot be reached or refuses the login."""
+        import wandb
+
+        if self._experiment is None:
+            try:
+                return super().experiment
+            except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+                rank_zero_warn(f"W&B is not reachable, logging offline: {error}")
+                wandb.teardown()
+                self._wandb_init["mode"] = "offline"
+        return super().experiment
+
+
+def has_wandb_login() -> bool:
+    """Return whether an API key for W&B's server is in the environment or the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    try:
+        return host is not None and netrc.netrc(str(path)).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,172 @@
+"""Canvas sampling (section 3 of the paper): which images the patterns are searched on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from tqdm.auto import tqdm
+
+from iscp_lightning.data.images import ImageSet, to_float
+from iscp_lightning.patterns.ranks import share, sum_over_ranks
+
+CanvasKind = Literal["positive", "negative", "random", "white"]
+WHITE = -1
+CHUNK = 256  # ranking never depends on how many processes share it: chunks are handed out whole
+
+
+class Predictions(NamedTuple):
+    """What a classifier says about every image of a set.
+
+    Attributes:
+        label: (N,) int64 predicted class.
+        logit: (N,) float32 logit of that class.
+    """
+
+    label: Tensor
+    logit: Tensor
+
+
+class Canvases(NamedTuple):
+    """The P search problems: one (class, canvas) pair each.
+
+    Attributes:
+        targets: (P,) int64 target class.
+        indices: (P,) int64 canvas position in the test set; -1 is the white canvas.
+        images: (P, C, H, W) uint8 canvases.
+    """
+
+    targets: Tensor
+    indices: Tensor
+    images: Tensor
+
+
+class MissingCanvasError(ValueError):
+    """A class has no image that could be its canvas."""
+
+
+def predict(
+    classifier: nn.Module, images: ImageSet, device: torch.device, progress: bool = False
+) -> Predictions:
+    """Return the classifier's predictions on all images, on the CPU; ranks share the work.
+
+    Args:
+        classifier: Images in [0, 1] to logits (N, K); should be in eval mode, on `device`.
+        images: Images to classify.
+        device: Where to compute.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: if a logit is NaN; names the label of the first such image.
+    """
+    count = len(images)
+    label, logit = torch.zeros(count, dtype=torch.int64), torch.zeros(count)
+    chunks = torch.arange(count).split(CHUNK)
+    with torch.no_grad():
+        for chunk in tqdm(share(chunks), desc="ranking canvases", disable=not progress):
+            logits = classifier(to_float(images.pixels(chunk).to(device))).float().cpu()
+            logit[chunk], label[chunk] = logits.max(1)
+    label, logit = sum_over_ranks(label), sum_over_ranks(logit)
+    if logit.isnan().any():
+        first = int(logit.isnan().nonzero()[0])
+        raise ValueError(
+            f"the classifier's logits are NaN, first for an image of class "
+            f"{int(images.labels[first])} (index {first}): its weights or normalisation are broken"
+        )
+    return Predictions(label, logit)
+
+
+def choose_canvases(
+    predictions: Predictions,
+    images: ImageSet,
+    classes: Sequence[int],
+    kind: CanvasKind,
+    number: int,
+    seed: int,
+    class_names: Sequence[str],
+    skip_missing: bool = False,
+) -> Canvases:
+    """Return up to `number` canvases for each class, most confident first.
+
+    `positive`: images of the class predicted right; `negative`: other classes' images taken for
+    it, both by the class's logit; `random`: any images, drawn by (seed, class); `white`: one
+    canvas of ones. Fewer candidates than `number` are used with a warning.
+
+    Args:
+        predictions: The classifier's predictions on `images`.
+        images: The test set.
+        classes: Target classes.
+        kind: Where canvases come from.
+        number: N of the paper.
+        seed: Fixes the random canvases.
+        class_names: For messages.
+        skip_missing: Leave classes without any candidate out, with a warning.
+
+    Raises:
+        MissingCanvasError: if a class has no candidate; names the class and kinds that would work.
+    """
+    targets: list[int] = []
+    indices: list[int] = []
+    for target in classes:
+        candidates = _candidates(predictions, images.labels, target, kind, seed)[:number]
+        name = class_names[target]
+        if len(candidates) == 0:
+            message = _missing(predictions, images.labels, target, kind, name)
+            if not skip_missing:
+                raise MissingCanvasError(message)
+            warnings.warn(f"{message}; the class is left out", stacklevel=2)
+        elif len(candidates) < number and kind != "white":
+            warnings.warn(
+                f"class {target} ({name}) has {len(candidates)} {kind} canvases, "
+                f"not {number}: searching these",
+                stacklevel=2,
+            )
+        targets += [target] * len(candidates)
+        indices += candidates
+    return Canvases(torch.tensor(targets), torch.tensor(indices), _pixels(images, indices))
+
+
+def _candidates(
+    predictions: Predictions, labels: Tensor, target: int, kind: CanvasKind, seed: int
+) -> list[int]:
+    if kind == "white":
+        return [WHITE]
+    if kind == "random":
+        generator = Generator().manual_seed(derived_seed(seed, target))
+        return torch.randperm(len(labels), generator=generator).tolist()
+    same = labels == target if kind == "positive" else labels != target
+    members = (same & (predictions.label == target)).nonzero().squeeze(1)
+    order = predictions.logit[members].argsort(descending=True, stable=True)
+    return members[order].tolist()
+
+
+def _missing(
+    predictions: Predictions, labels: Tensor, target: int, kind: CanvasKind, name: str
+) -> str:
+    reason = (
+        "no image of the class is predicted right"
+        if kind == "positive"
+        else "no image of another class is taken for it"
+    )
+    other: CanvasKind = "negative" if kind == "positive" else "positive"
+    working = [other] if _candidates(predictions, labels, target, other, 0) else []
+    kinds = ", ".join([*working, "random", "white"])
+    return f"class {target} ({name}) has no {kind} canvas: {reason}; `canvas` can be {kinds}"
+
+
+def _pixels(images: ImageSet, indices: Sequence[int]) -> Tensor:
+    shape = images.pixels([0]).shape[1:]
+    canvases = torch.full((len(indices), *shape), 255, dtype=torch.uint8)
+    rows = [row for row, index in enumerate(indices) if index != WHITE]
+    if rows:
+        canvases[rows] = images.pixels([indices[row] for row in rows])
+    return canvases
+
+
+def derived_seed(*numbers: int) -> int:
+    """Return one well-mixed seed for a tuple of non-negative integers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

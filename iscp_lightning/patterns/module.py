@@ -1,0 +1,243 @@
+"""PatternSearchModule: the search as a Lightning `fit`, its measurement as a `test`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from iscp_lightning.classifiers import classifier_hash, load_classifier
+from iscp_lightning.data import Batch, ImageDataModule
+from iscp_lightning.data.datamodule import class_indices
+from iscp_lightning.patterns.api import collect, random_classes
+from iscp_lightning.patterns.canvas import Canvases, choose_canvases, predict
+from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
+from iscp_lightning.patterns.power import PredictivePower, measured_indices
+from iscp_lightning.patterns.prepared import frozen_copy
+from iscp_lightning.patterns.ranks import share, sum_rows
+from iscp_lightning.patterns.results import write_search
+from iscp_lightning.patterns.search import (
+    PatternSearch,
+    SearchPool,
+    SearchSettings,
+    SignDescent,
+)
+from iscp_lightning.patterns.strategy import ClassParallelStrategy
+
+CHECKPOINT_KEY = "pattern_search"
+
+
+class PatternSearchModule(L.LightningModule):
+    """Searches class-wise patterns of a frozen classifier; the masks are all that is trained.
+
+    One epoch is one pass over the search images; `search_epochs` alone says how many there are.
+    Checkpoints hold masks and canvases, not the classifier, and resume on any number of processes.
+
+    Args:
+        classifier: A weights file, the name of a timm network with trained weights
+            (`resnet50.a1_in1k`), or any module from images in [0, 1] to logits.
+        weights: Weights file for a classifier given as a module.
+        search: Settings of the algorithm.
+        classes: Target classes by index or name; None means all.
+        random_classes: Instead of `classes`: how many classes to draw, fixed by the search's seed.
+        pattern_sizes: Sizes at which predictive power is measured, as shares of the pixels.
+        measure_on: The test images that the search has not seen, or all of them.
+        measure_canvases: Whether predictive power is measured for every canvas or the winners only.
+        num_classes: Number of classes; the command line takes it from the data.
+        image_size: Image size of a network given by name, likewise.
+    """
+
+    searches_in_parallel = True
+    mask_sums: Tensor
+    objectives: Tensor
+
+    def __init__(
+        self,
+        classifier: str | nn.Module,
+        weights: str | None = None,
+        search: SearchSettings = SearchSettings(),  # noqa: B008 - frozen
+        classes: list[int] | list[str] | None = None,
+        random_classes: int | None = None,
+        pattern_sizes: list[float] = list(PATTERN_SIZES),  # noqa: B006
+        measure_on: Literal["held_out", "full"] = "held_out",
+        measure_canvases: Literal["all", "winners"] = "all",
+        num_classes: int = 10,
+        image_size: int | tuple[int, int] = 32,
+    ) -> None:
+        super().__init__()
+        if classes is not None and random_classes is not None:
+            raise ValueError("give `classes` or `random_classes`, not both")
+        given = load_classifier(
+            classifier, weights=weights, num_classes=num_classes, image_size=image_size
+        )
+        if isinstance(classifier, str) and not Path(classifier).is_file() and weights is None:
+            if "." not in classifier:
+                raise ValueError(
+                    f"`classifier`={classifier} has random weights: give a weights file or a name "
+                    "with a tag, such as resnet50.a1_in1k"
+                )
+        self._given = (given,)  # a tuple hides it: neither parameters nor checkpoint hold it
+        self.search = search
+        self.classes = classes
+        self.random_classes = random_classes
+        self.pattern_sizes = tuple(pattern_sizes)
+        self.measure_on = measure_on
+        self.measure_canvases = measure_canvases
+        self.engine: PatternSearch | None = None
+        self.automatic_optimization = False
+        self.results: dict[str, Any] = {}
+
+    @property
+    def patterns(self) -> PatternSet:
+        """The patterns found so far; a collective on several processes."""
+        return collect(
+            self._engine, self.mask, self.mask_sums, self.objectives,
+            self._data.search_indices, self._data.class_names,
+            classifier_hash=classifier_hash(self._given[0]),
+        )
+
+    def setup(self, stage: str) -> None:
+        """Rank the canvases on the device, shared out over ranks, and make the masks.
+
+        Raises:
+            MisconfigurationException: for several processes without `class_parallel`.
+        """
+        strategy = self.trainer.strategy
+        if self.trainer.world_size > 1 and not isinstance(strategy, ClassParallelStrategy):
+            raise MisconfigurationException(
+                "`strategy` must be class_parallel to search with several processes, got "
+                f"{type(strategy).__name__}, which would average the masks"
+            )
+        if stage == "fit":
+            self.trainer.fit_loop.max_epochs = self.search.search_epochs
+            # a data module's own training loader would otherwise win over the one below
+            self.trainer.fit_loop._data_source.instance = self
+        if self.engine is None:
+            data, device = self._data, strategy.root_device
+            self._frozen = (frozen_copy(self._given[0], device),)
+            names = data.class_names
+            chosen = (
+                random_classes(self.random_classes, len(names), self.search.seed)
+                if self.random_classes is not None
+                else class_indices(self.classes, names)
+            )
+            predictions = predict(self._frozen[0], data.test_images, device, progress=True)
+            canvases = choose_canvases(
+                predictions, data.test_images, chosen, self.search.canvas,
+                self.search.canvases_per_class, self.search.seed, names,
+            )
+            self._build(canvases, None)
+
+    def train_dataloader(self) -> range:
+        """Return one item per step of a pass."""
+        return range(self._engine.steps_per_epoch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the sign descent over the masks."""
+        return SignDescent([self.mask], self.search.step_size)
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """Make one step of all problems of this rank."""
+        del batch
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        at = (self.current_epoch, batch_idx)
+        losses = self._engine.step(self.mask, self.mask_sums, optimizer, at)
+        if len(losses):
+            self.log("objective", losses.mean(), prog_bar=True, on_step=True, on_epoch=False)
+        self.log("problems", float(len(self.mask)), prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self) -> None:
+        """Gather all rows on every rank, so that rank 0's checkpoint is complete."""
+        owned = self._engine.owned.tolist()
+        if self.current_epoch == self.search.search_epochs - 1:
+            self.objectives.copy_(self._engine.objectives(self.mask))
+        with torch.no_grad():
+            for rows in (self.mask, self.mask_sums, self.objectives):
+                rows.copy_(sum_rows(rows.detach(), owned))
+
+    def on_test_epoch_start(self) -> None:
+        """Choose what is measured."""
+        found = self.patterns
+        self._found = found
+        self._measured = (
+            torch.arange(len(found)) if self.measure_canvases == "all" else found.winners
+        )
+        self.power = PredictivePower(found[self._measured], self.pattern_sizes).to(self.device)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure predictive power on the images of the test set proper."""
+        del batch_idx
+        if dataloader_idx > 0:
+            return
+        allowed = measured_indices(
+            self._found, torch.arange(len(self._data.test_images)), self.measure_on
+        )
+        keep = torch.isin(batch.index, allowed.to(batch.index.device))
+        self.power.update(
+            self._frozen[0], Batch(batch.image[keep], batch.label[keep], batch.index[keep])
+        )
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean predictive power of the winners and write patterns, figures and results."""
+        power = self.power.compute()
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            folder = Path(self.trainer.default_root_dir)
+            self.results = write_search(
+                folder, self._found, self._measured, power, self.pattern_sizes, self.measure_on
+            )
+        winners = torch.isin(self._measured, self._found.winners)
+        values = power.predictive_power.cpu()[winners].nanmean(0)
+        for size, value in zip(self.pattern_sizes, values.tolist(), strict=True):
+            self.log(f"mean_predictive_power/{size:g}", value)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the chosen canvases and the padding that bf16 results depend on."""
+        engine = self._engine
+        checkpoint[CHECKPOINT_KEY] = {
+            "canvases": list(engine.canvases),
+            "problems_per_forward": engine.problems_per_forward,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Search on the checkpoint's canvases."""
+        stored = checkpoint[CHECKPOINT_KEY]
+        self._build(Canvases(*stored["canvases"]), stored["problems_per_forward"])
+
+    def _build(self, canvases: Canvases, problems_per_forward: int | None) -> None:
+        data, device = self._data, self.trainer.strategy.root_device
+        self.engine = PatternSearch(
+            self._frozen[0],
+            canvases,
+            SearchPool.take(data.test_images, data.search_indices, device),
+            self.search,
+            len(data.class_names),
+            share(range(len(canvases.targets))),
+            problems_per_forward,
+        )
+        masks = self.engine.initial_masks
+        self.mask = nn.Parameter(masks)
+        self.register_buffer("mask_sums", torch.zeros_like(masks))
+        objectives = torch.full((len(masks),), torch.nan, dtype=torch.float64, device=device)
+        self.register_buffer("objectives", objectives)
+
+    @property
+    def _engine(self) -> PatternSearch:
+        if self.engine is None:
+            raise RuntimeError("the search has no canvases before `setup`")
+        return self.engine
+
+    @property
+    def _data(self) -> ImageDataModule:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise MisconfigurationException(
+                "PatternSearchModule needs an ImageDataModule as `datamodule`, "
+                f"got {type(data).__name__}"
+            )
+        return data

@@ -1,0 +1,193 @@
+"""Predictive power: how often a pasted pattern makes a classifier say its class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from tqdm.auto import tqdm
+
+from iscp_lightning.data.images import Batch, ImageSet, to_float
+from iscp_lightning.patterns.mixing import paste, top_pixels
+from iscp_lightning.patterns.prepared import frozen_copy
+from iscp_lightning.patterns.ranks import gather, share
+
+if TYPE_CHECKING:
+    from iscp_lightning.patterns.pattern import PatternSet
+
+EVALUATION_BATCH = 256
+
+
+class PatternPower(NamedTuple):
+    """What `PredictivePower` computes.
+
+    Attributes:
+        predictive_power: (P, S) float64, NaN where the class is never predicted right.
+        clean_accuracy: (K,) float64 share of each class's images predicted right, NaN without any.
+    """
+
+    predictive_power: Tensor
+    clean_accuracy: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(S,) mean predictive power (mPW) over the patterns where it is defined."""
+        return self.predictive_power.nanmean(0)
+
+    @property
+    def std(self) -> Tensor:
+        """(S,) standard deviation over the patterns where it is defined (divided by their count)."""
+        deviation = self.predictive_power - self.mean
+        return deviation.square().nanmean(0).sqrt()
+
+    @property
+    def count(self) -> Tensor:
+        """(S,) number of patterns whose predictive power is defined."""
+        return (~self.predictive_power.isnan()).sum(0)
+
+
+class PredictivePower(Metric):
+    """PW = acc(pasted non-target images -> y) / acc(clean images of class y), section 4.
+
+    Args:
+        patterns: The P patterns to measure.
+        pattern_sizes: The S sizes, as shares of the pixels.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    hits: Tensor
+    pasted: Tensor
+    correct: Tensor
+    seen: Tensor
+
+    def __init__(self, patterns: PatternSet, pattern_sizes: Sequence[float]) -> None:
+        super().__init__()
+        self.targets = patterns.targets
+        self.canvas_indices = patterns.canvas_indices
+        self.canvases = patterns.canvases
+        masks, means = patterns.masks.cpu(), patterns.mask_means.cpu()
+        self.selected = torch.stack([top_pixels(masks, means, s) for s in pattern_sizes], 1)
+        classes = len(patterns.class_names)
+        shapes = {"hits": self.selected.shape[:2], "pasted": (len(patterns), 1)}
+        for name, shape in (shapes | {"correct": (classes,), "seen": (classes,)}).items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, classifier: nn.Module, batch: Batch) -> None:
+        """Classify a batch clean and with every pattern pasted on its non-target images.
+
+        Args:
+            classifier: In eval mode, on the batch's device.
+            batch: float32 images in [0, 1]; `index` leaves a canvas out of its own measurement.
+        """
+        image = batch.image.contiguous(memory_format=torch.channels_last)
+        device = image.device
+        with torch.no_grad():
+            right = classifier(image).argmax(1) == batch.label
+            self.seen += batch.label.bincount(minlength=len(self.seen))
+            self.correct += batch.label[right].bincount(minlength=len(self.correct))
+            for row in range(len(self.targets)):
+                target = self.targets[row].to(device)
+                others = batch.label != target
+                others &= batch.index != self.canvas_indices[row].to(device)
+                images = image[others]
+                self.pasted[row] += len(images)
+                canvas = to_float(self.canvases[row].to(device))
+                for column, selected in enumerate(self.selected[row].to(device)):
+                    predicted = classifier(paste(selected, canvas, images)).argmax(1)
+                    self.hits[row, column] += (predicted == target).sum()
+
+    def compute(self) -> PatternPower:
+        """Return predictive power and clean accuracy over all batches."""
+        clean = self.correct.double() / self.seen
+        success = self.hits.double() / self.pasted
+        power = success / clean.to(success.device)[self.targets.to(clean.device)].unsqueeze(1)
+        return PatternPower(torch.where(power.isinf(), torch.nan, power), clean)
+
+
+def measure_power(
+    patterns: PatternSet,
+    classifier: nn.Module,
+    images: ImageSet,
+    *,
+    pattern_sizes: Sequence[float],
+    measure_on: Literal["held_out", "full"] = "held_out",
+    device: torch.device | None = None,
+    progress: bool = False,
+) -> PatternPower:
+    """Return the patterns' predictive power on the test set that was searched, on the CPU.
+
+    Args:
+        patterns: The patterns.
+        classifier: Copied to the device and measured in fp32; never changed.
+        images: The whole test set.
+        pattern_sizes: Sizes as shares of the pixels.
+        measure_on: The images that the search has not seen, or all.
+        device: Where to compute; None is the classifier's own.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: if no image is held out.
+    """
+    device = device or module_device(classifier)
+    frozen = frozen_copy(classifier, device)
+    indices = measured_indices(patterns, torch.arange(len(images)), measure_on)
+    metric = PredictivePower(patterns, pattern_sizes).to(device)
+    metric.sync_on_compute = False
+    chunks = tqdm(
+        indices.split(EVALUATION_BATCH), desc="predictive power", disable=not progress
+    )
+    for chunk in chunks:
+        batch = Batch(to_float(images.pixels(chunk).to(device)), images.labels[chunk], chunk)
+        metric.update(frozen, Batch(*(move(tensor, device) for tensor in batch)))
+    values: Any = metric.compute()
+    return PatternPower(*(tensor.cpu() for tensor in values))
+
+
+def measure_shared(
+    patterns: PatternSet, classifier: nn.Module, images: ImageSet, **arguments: Any  # noqa: ANN401
+) -> PatternPower:
+    """Return `measure_power` of all patterns, each measured by one rank; a collective."""
+    rows = torch.arange(len(patterns))
+    mine = share(rows)
+    power = measure_power(patterns[mine], classifier, images, **arguments)
+    shares = gather((mine, power.predictive_power))
+    values = torch.cat([value for _, value in shares])
+    order = torch.cat([index for index, _ in shares]).argsort()
+    return PatternPower(values[order], power.clean_accuracy)
+
+
+def measured_indices(
+    patterns: PatternSet, indices: Tensor, measure_on: Literal["held_out", "full"]
+) -> Tensor:
+    """Return those of the test images on which predictive power is measured.
+
+    Raises:
+        ValueError: if `measure_on` is neither word, or no image is held out.
+    """
+    if measure_on == "full":
+        return indices
+    if measure_on != "held_out":
+        raise ValueError(f"`measure_on` must be held_out or full, got {measure_on!r}")
+    rest = indices[~torch.isin(indices, patterns.search_indices.to(indices.device))]
+    if len(rest) == 0:
+        raise ValueError(
+            "`measure_on`: the search used every test image (`search_fraction` 1), "
+            "so only `full` can be measured"
+        )
+    return rest
+
+
+def module_device(module: nn.Module) -> torch.device:
+    """Return the device of a module's first parameter or buffer, else the CPU."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def move(tensor: Tensor | None, device: torch.device) -> Any:  # noqa: ANN401
+    """Return the tensor on `device`; None stays None."""
+    return None if tensor is None else tensor.to(device)

@@ -1,0 +1,57 @@
+"""Sharing work over the processes of torch.distributed; in one process everything is a no-op."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Return this process's rank and the number of processes."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Return this rank's share of the items: every world-size-th one."""
+    rank, size = rank_and_size()
+    return items[rank::size]
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Return the sum over all ranks on the tensor's device; a collective when there are several."""
+    if rank_and_size()[1] == 1:
+        return tensor
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    total = tensor.to(device, copy=True)
+    dist.all_reduce(total)
+    return total.to(tensor.device)
+
+
+def gather(item: T) -> list[T]:
+    """Return every rank's picklable item in rank order; a collective when there are several."""
+    size = rank_and_size()[1]
+    if size == 1:
+        return [item]
+    items: list[Any] = [None] * size
+    dist.all_gather_object(items, item)
+    return items
+
+
+def sum_rows(rows: Tensor, owned: Sequence[int]) -> Tensor:
+    """Return all rows, each taken from the rank that owns it; a collective.
+
+    Args:
+        rows: (P, ...), the same shape on every rank; only the owned rows count.
+        owned: This rank's rows.
+    """
+    mine = torch.zeros_like(rows)
+    mine[list(owned)] = rows[list(owned)]
+    return sum_over_ranks(mine)
