@@ -95,7 +95,8 @@ class SaveConfig(SaveConfigCallback):
             temporary.write_text(text)
         plain = self.config.as_dict()
         for logger in trainer.loggers:
-            logger.log_hyperparams({"config": plain})
+            if not isinstance(logger, CSVLogger):  # its folder holds config.yaml already
+                logger.log_hyperparams({"config": plain})
 
 
 class CLI(LightningCLI):
@@ -146,7 +147,7 @@ class CLI(LightningCLI):
         """Return the Trainer, whose CSV log forgets what a resumed run will write again."""
         trainer = super().instantiate_trainer(**kwargs)
         config = self.config[self.subcommand]
-        if trainer.loggers and not any(isinstance(x, CSVLogger) for x in trainer.loggers):
+        if trainer.logger and not trainer.fast_dev_run and not any(isinstance(x, CSVLogger) for x in trainer.loggers):
             trainer.loggers = [*trainer.loggers, RunCSVLogger(trainer.default_root_dir)]
         if config.resume and trainer.is_global_zero:
             checkpoint = torch.load(config.ckpt_path, map_location="cpu", weights_only=True)
