@@ -23,8 +23,7 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
-from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from iscp_lightning import __version__
@@ -33,7 +32,7 @@ from iscp_lightning.loggers import RunCSVLogger
 from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.patterns.results import format_table
 from iscp_lightning.patterns.snapshot import read_snapshots
-from iscp_lightning.runs import RUN_VARIABLE, atomic_path, write_json
+from iscp_lightning.runs import RUN_VARIABLE, atomic_path, may_write, write_json
 
 DEMO = Path(__file__).with_name("demo.yaml")
 RUNS = Path("runs")
@@ -85,7 +84,8 @@ class SaveConfig(SaveConfigCallback):
     """Writes config.yaml into the run folder and the whole configuration to every logger."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **kwargs, save_to_log_dir=False)
+        kwargs["save_to_log_dir"] = False
+        super().__init__(*args, **kwargs)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write and log the configuration; called on rank 0 only."""
@@ -122,9 +122,7 @@ class CLI(LightningCLI):
             }
         )
         for name in ("num_classes", "image_size"):
-            parser.link_arguments(
-                f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
-            )
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Do not merge a checkpoint's hyper-parameters over what the user typed."""
@@ -132,7 +130,7 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Decide on run folder, loggers and strategy."""
         config = self.config[self.subcommand]
-        folder = run_folder(config, self.subcommand)
+        folder = run_folder(config, str(self.subcommand))
         trainer = config.trainer
         trainer.default_root_dir = str(folder)
         config.checkpoint.dirpath = str(folder / "checkpoints")
@@ -147,7 +145,8 @@ class CLI(LightningCLI):
         """Return the Trainer, whose CSV log forgets what a resumed run will write again."""
         trainer = super().instantiate_trainer(**kwargs)
         config = self.config[self.subcommand]
-        if trainer.logger and not trainer.fast_dev_run and not any(isinstance(x, CSVLogger) for x in trainer.loggers):
+        has_csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
+        if trainer.loggers and not has_csv and may_write(trainer):
             trainer.loggers = [*trainer.loggers, RunCSVLogger(trainer.default_root_dir)]
         if config.resume and trainer.is_global_zero:
             checkpoint = torch.load(config.ckpt_path, map_location="cpu", weights_only=True)
@@ -160,10 +159,11 @@ class CLI(LightningCLI):
         """Measure the trained classifier on the test sets and print what was found."""
         metrics = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         folder = Path(self.trainer.default_root_dir)
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
-            return
         if isinstance(self.model, PatternSearchModule):
-            return self.after_search()
+            self.after_search()
+            return
+        if not may_write(self.trainer):
+            return
         snapshots = read_snapshots(folder)
         results: dict[str, Any] = {"test": metrics[0]}
         lines = [""]
@@ -179,10 +179,9 @@ class CLI(LightningCLI):
 
     def after_search(self) -> None:
         """Print the table of a search."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            folder = Path(self.trainer.default_root_dir)
+        if may_write(self.trainer):
             assert isinstance(self.model, PatternSearchModule)
-            tell(folder, ["", format_table(self.model.results)])
+            tell(Path(self.trainer.default_root_dir), ["", format_table(self.model.results)])
 
 
 def main(args: ArgsType = None) -> CLI:
@@ -233,7 +232,7 @@ def run_folder(config: Namespace, subcommand: str) -> Path:
     Raises:
         SystemExit: with a message, if the folder exists already or holds nothing to resume.
     """
-    if rank_zero_only.rank != 0 and RUN_VARIABLE in os.environ:
+    if process_rank() != 0 and RUN_VARIABLE in os.environ:
         return Path(os.environ[RUN_VARIABLE])
     if config.resume:
         folder = Path(config.resume)
@@ -246,12 +245,18 @@ def run_folder(config: Namespace, subcommand: str) -> Path:
         if "TORCHELASTIC_RUN_ID" in os.environ and not config.run:
             fail("`--run NAME` must be given under torchrun, so that all processes agree on it")
         folder = RUNS / name
-        if rank_zero_only.rank == 0 and folder.exists() and not config.trainer.fast_dev_run:
+        if process_rank() == 0 and folder.exists() and not config.trainer.fast_dev_run:
             if not config.overwrite:
                 fail(f"{folder} exists: choose another `--run`, or give `--overwrite`")
             shutil.rmtree(folder)
     os.environ[RUN_VARIABLE] = str(folder)
     return folder
+
+
+def process_rank() -> int:
+    """Return this process's global rank as far as its launcher has said it, else 0."""
+    variables = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((int(os.environ[name]) for name in variables if name in os.environ), 0)
 
 
 def default_loggers(folder: Path) -> list[Namespace]:

@@ -31,7 +31,7 @@ class RunCSVLogger(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> Any:  # noqa: ANN401
         """The writer of `metrics.csv`."""
         if self._experiment is None:
             self._experiment = ContinuingWriter(self.log_dir)

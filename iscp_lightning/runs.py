@@ -51,6 +51,11 @@ def finite(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def may_write(trainer: Any) -> bool:  # noqa: ANN401
+    """Return whether this process of a Trainer writes artefacts: rank 0, and no dry run."""
+    return bool(trainer.is_global_zero and not trainer.fast_dev_run)
+
+
 def provenance(**facts: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return where a result comes from: package versions, Python, time, and the given facts."""
     packages = ("iscp-lightning", "torch", "torchvision", "lightning", "timm")

@@ -90,7 +90,7 @@ def create_classifier(
     if not is_architecture(architecture):
         raise ValueError(unknown_architecture(architecture))
     if architecture == "resnet20":
-        network: nn.Module = ResNet20(num_classes, len(mean))
+        network: Any = ResNet20(num_classes, len(mean))
     else:
         network = _create_timm(architecture, num_classes, size, len(mean), trained)
         if "." in architecture:
@@ -122,11 +122,12 @@ def _create_timm(
     import timm
 
     tagged = "." in architecture
-    arguments = {
+    arguments: dict[str, Any] = {
         "num_classes": num_classes,
         "in_chans": channels,
         "pretrained": tagged and trained,
     }
+    network: Any
     try:  # networks with position embeddings must know the size, the others refuse it
         network = timm.create_model(architecture, img_size=size, **arguments)
     except TypeError:

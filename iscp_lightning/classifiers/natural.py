@@ -75,9 +75,7 @@ class NaturalModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross-entropy of one augmented batch."""
         del batch_idx
-        loss = F.cross_entropy(
-            self(batch.image), batch.label, label_smoothing=self.label_smoothing
-        )
+        loss = F.cross_entropy(self(batch.image), batch.label, label_smoothing=self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -93,7 +91,7 @@ class NaturalModule(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count correct predictions on one of the test sets."""
         del batch_idx
-        metrics = list(self.test_accuracy.values())[dataloader_idx]
+        metrics: Any = list(self.test_accuracy.values())[dataloader_idx]
         metrics.update(self(batch.image), batch.label)
 
     def on_test_epoch_end(self) -> None:
@@ -134,7 +132,7 @@ class NaturalModule(L.LightningModule):
             prefix=f"{prefix}/",
         )
 
-    def _log_accuracy(self, metrics: MetricCollection) -> None:
+    def _log_accuracy(self, metrics: Any) -> None:  # noqa: ANN401
         values = metrics.compute()
         metrics.reset()
         prefix = metrics.prefix

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Generator, Tensor
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler, Subset
 
 from iscp_lightning.data.augment import Augmentation
 from iscp_lightning.data.images import Batch, ImageSet, as_is, to_float
@@ -82,7 +82,7 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def test_images(self) -> ImageSet:
-        """The whole test set; the indices of `search_indices` and `held_out_indices` refer to it."""
+        """The whole test set, which `search_indices` and `held_out_indices` refer to."""
         return self._part("search")[0]
 
     @property
@@ -116,9 +116,7 @@ class ImageDataModule(L.LightningDataModule):
         if train is not None:
             val, pool = stratified_split(train.labels, pool, self.val_fraction, self.seed)
             self._parts |= {"train": (train, pool), "val": (train, val)}
-        search, held_out = stratified_split(
-            test.labels, test_pool, self.search_fraction, self.seed
-        )
+        search, held_out = stratified_split(test.labels, test_pool, self.search_fraction, self.seed)
         self._parts |= {
             "test": (test, test_pool),
             "search": (test, search),
@@ -174,14 +172,16 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def _ranks(self) -> tuple[int, int]:
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        return (
+            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        )
 
     def _unshuffled(self, images: ImageSet, indices: Tensor) -> DataLoader[Batch]:
         subset = Subset(images, indices.tolist())
         sampler = UnrepeatedDistributedSampler(subset, *self._ranks, shuffle=False)
         return self._loader(subset, sampler)
 
-    def _loader(self, subset: Subset[Batch], sampler: DistributedSampler[Batch]) -> DataLoader[Batch]:
+    def _loader(self, subset: Subset[Batch], sampler: Sampler[int]) -> DataLoader[Batch]:
         return DataLoader(
             subset,
             batch_sampler=BatchSampler(sampler, self.batch_size, drop_last=False),

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from iscp_lightning.classifiers.checkpoints import classifier_hash
 from iscp_lightning.data.datamodule import class_indices, stratified_split
 from iscp_lightning.data.images import ImageSet, MemoryImages
-from iscp_lightning.patterns.canvas import Canvases, choose_canvases, predict
+from iscp_lightning.patterns.canvas import choose_canvases, predict
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import module_device
 from iscp_lightning.patterns.prepared import frozen_copy
@@ -121,8 +121,14 @@ def run_search(
     frozen = frozen_copy(classifier, device)
     predictions = predict(frozen, images, device, progress)
     canvases = choose_canvases(
-        predictions, images, classes, settings.canvas, settings.canvases_per_class,
-        settings.seed, class_names, skip_missing,
+        predictions,
+        images,
+        classes,
+        settings.canvas,
+        settings.canvases_per_class,
+        settings.seed,
+        class_names,
+        skip_missing,
     )
     search = PatternSearch(
         frozen,
@@ -144,8 +150,14 @@ def run_search(
                 if show and step % 20 == 0 and len(loss):
                     bar.set_postfix(objective=f"{loss.mean().item():.3f}")
     return collect(
-        search, masks, sums, search.objectives(masks), search_indices, class_names,
-        classifier_hash=classifier_hash(classifier), **(facts or {}),
+        search,
+        masks,
+        sums,
+        search.objectives(masks),
+        search_indices,
+        class_names,
+        classifier_hash=classifier_hash(classifier),
+        **(facts or {}),
     )
 
 

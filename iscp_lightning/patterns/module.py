@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers import classifier_hash, load_classifier
@@ -28,6 +27,7 @@ from iscp_lightning.patterns.search import (
     SignDescent,
 )
 from iscp_lightning.patterns.strategy import ClassParallelStrategy
+from iscp_lightning.runs import may_write
 
 CHECKPOINT_KEY = "pattern_search"
 
@@ -75,12 +75,12 @@ class PatternSearchModule(L.LightningModule):
         given = load_classifier(
             classifier, weights=weights, num_classes=num_classes, image_size=image_size
         )
-        if isinstance(classifier, str) and not Path(classifier).is_file() and weights is None:
-            if "." not in classifier:
-                raise ValueError(
-                    f"`classifier`={classifier} has random weights: give a weights file or a name "
-                    "with a tag, such as resnet50.a1_in1k"
-                )
+        named = isinstance(classifier, str) and not Path(classifier).is_file()
+        if named and weights is None and "." not in str(classifier):
+            raise ValueError(
+                f"`classifier`={classifier} has random weights: give a weights file or a name "
+                "with a tag, such as resnet50.a1_in1k"
+            )
         self._given = (given,)  # a tuple hides it: neither parameters nor checkpoint hold it
         self.search = search
         self.classes = classes
@@ -96,8 +96,12 @@ class PatternSearchModule(L.LightningModule):
     def patterns(self) -> PatternSet:
         """The patterns found so far; a collective on several processes."""
         return collect(
-            self._engine, self.mask, self.mask_sums, self.objectives,
-            self._data.search_indices, self._data.class_names,
+            self._engine,
+            self.mask,
+            self.mask_sums,
+            self.objectives,
+            self._data.search_indices,
+            self._data.class_names,
             classifier_hash=classifier_hash(self._given[0]),
         )
 
@@ -128,8 +132,13 @@ class PatternSearchModule(L.LightningModule):
             )
             predictions = predict(self._frozen[0], data.test_images, device, progress=True)
             canvases = choose_canvases(
-                predictions, data.test_images, chosen, self.search.canvas,
-                self.search.canvases_per_class, self.search.seed, names,
+                predictions,
+                data.test_images,
+                chosen,
+                self.search.canvas,
+                self.search.canvases_per_class,
+                self.search.seed,
+                names,
             )
             self._build(canvases, None)
 
@@ -186,7 +195,7 @@ class PatternSearchModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the mean predictive power of the winners and write patterns, figures and results."""
         power = self.power.compute()
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if may_write(self.trainer):
             folder = Path(self.trainer.default_root_dir)
             self.results = write_search(
                 folder, self._found, self._measured, power, self.pattern_sizes, self.measure_on

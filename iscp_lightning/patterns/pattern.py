@@ -111,7 +111,11 @@ class PatternSet:
                 raise ValueError("`labels` must be given with a tensor of `images`")
             images = MemoryImages(images, labels)
         return measure_power(
-            self, classifier, images, pattern_sizes=pattern_sizes, measure_on=measure_on,
+            self,
+            classifier,
+            images,
+            pattern_sizes=pattern_sizes,
+            measure_on=measure_on,
             progress=progress,
         )
 

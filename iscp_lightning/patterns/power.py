@@ -39,12 +39,12 @@ class PatternPower(NamedTuple):
 
     @property
     def std(self) -> Tensor:
-        """(S,) standard deviation over the patterns where it is defined (divided by their count)."""
+        """(S,) population standard deviation over the patterns where it is defined."""
         deviation = self.predictive_power - self.mean
         return deviation.square().nanmean(0).sqrt()
 
     @property
-    def count(self) -> Tensor:
+    def defined(self) -> Tensor:
         """(S,) number of patterns whose predictive power is defined."""
         return (~self.predictive_power.isnan()).sum(0)
 
@@ -138,9 +138,7 @@ def measure_power(
     indices = measured_indices(patterns, torch.arange(len(images)), measure_on)
     metric = PredictivePower(patterns, pattern_sizes).to(device)
     metric.sync_on_compute = False
-    chunks = tqdm(
-        indices.split(EVALUATION_BATCH), desc="predictive power", disable=not progress
-    )
+    chunks = tqdm(indices.split(EVALUATION_BATCH), desc="predictive power", disable=not progress)
     for chunk in chunks:
         batch = Batch(to_float(images.pixels(chunk).to(device)), images.labels[chunk], chunk)
         metric.update(frozen, Batch(*(move(tensor, device) for tensor in batch)))
@@ -149,11 +147,13 @@ def measure_power(
 
 
 def measure_shared(
-    patterns: PatternSet, classifier: nn.Module, images: ImageSet, **arguments: Any  # noqa: ANN401
+    patterns: PatternSet,
+    classifier: nn.Module,
+    images: ImageSet,
+    **arguments: Any,  # noqa: ANN401
 ) -> PatternPower:
     """Return `measure_power` of all patterns, each measured by one rank; a collective."""
-    rows = torch.arange(len(patterns))
-    mine = share(rows)
+    mine = torch.tensor(list(share(range(len(patterns))))).long()
     power = measure_power(patterns[mine], classifier, images, **arguments)
     shares = gather((mine, power.predictive_power))
     values = torch.cat([value for _, value in shares])

@@ -27,7 +27,7 @@ def prepare(frozen: nn.Module, precision: Precision) -> nn.Module:
     """
     try:
         fast: nn.Module = fuse(frozen)
-    except Exception as error:  # noqa: BLE001 - tracing arbitrary code fails in arbitrary ways
+    except Exception as error:  # tracing arbitrary code fails in arbitrary ways
         log.info("searching without folded batch normalisation: %s", error)
         fast = copy.deepcopy(frozen)
     fast = fast.requires_grad_(False).to(memory_format=torch.channels_last)

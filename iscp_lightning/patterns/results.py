@@ -83,7 +83,7 @@ def summarize(
     result: dict[str, Any] = {
         "mean_predictive_power": dict(zip(keys, winners.mean.tolist(), strict=True)),
         "std_predictive_power": dict(zip(keys, winners.std.tolist(), strict=True)),
-        "classes_defined": dict(zip(keys, winners.count.tolist(), strict=True)),
+        "classes_defined": dict(zip(keys, winners.defined.tolist(), strict=True)),
         "clean_accuracy": float(power.clean_accuracy.nanmean()),
         "measured_on": measure_on,
     }
@@ -111,7 +111,12 @@ def format_table(results: dict[str, Any]) -> str:
     text = [head] + [[row[0], *(_number(value) for value in row[1:])] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(head))]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
         for row in text
     ]
     rule = "-" * len(lines[0])
@@ -157,7 +162,9 @@ def write_search(
     return results
 
 
-def write_dynamics(folder: Path, snapshots: Sequence[PatternSet], class_names: Sequence[str]) -> None:
+def write_dynamics(
+    folder: Path, snapshots: Sequence[PatternSet], class_names: Sequence[str]
+) -> None:
     """Write the figures of a training's snapshots: learning dynamics (Figure 4) and settling.
 
     Args:
@@ -276,4 +283,4 @@ def save_figure(path: Path, figure: Figure) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.3f}"  # noqa: PLR0124 - NaN
+    return "-" if value is None or value != value else f"{value:.3f}"

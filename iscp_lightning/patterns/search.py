@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.patterns.canvas import CanvasKind, Canvases, derived_seed
+from iscp_lightning.patterns.canvas import Canvases, CanvasKind, derived_seed
 from iscp_lightning.patterns.mixing import mix
 from iscp_lightning.patterns.prepared import Precision, prepare
 
@@ -197,7 +197,11 @@ class PatternSearch:
         return torch.full((shape[0], *shape[2:]), 0.5, device=self.device)
 
     def step(
-        self, masks: Tensor, mask_sums: Tensor, optimizer: torch.optim.Optimizer, at: tuple[int, int]
+        self,
+        masks: Tensor,
+        mask_sums: Tensor,
+        optimizer: torch.optim.Optimizer,
+        at: tuple[int, int],
     ) -> Tensor:
         """Make one step of every owned problem that still has images in this pass.
 
@@ -275,9 +279,7 @@ class PatternSearch:
             result[problem] = torch.cat(losses, dim=1).double().mean()
         return result
 
-    def _gradient(
-        self, masks: Tensor, gradient: Tensor, rows: Tensor, batches: Tensor
-    ) -> Tensor:
+    def _gradient(self, masks: Tensor, gradient: Tensor, rows: Tensor, batches: Tensor) -> Tensor:
         count = len(rows)
         if self.settings.precision == "bf16":
             padding = self.problems_per_forward - count

@@ -10,8 +10,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from iscp_lightning.data import ImageDataModule
@@ -26,6 +26,7 @@ from iscp_lightning.patterns.results import (
     write_dynamics,
 )
 from iscp_lightning.patterns.search import SearchSettings
+from iscp_lightning.runs import may_write
 
 LOGGED_SIDE = 128  # small patterns are enlarged for loggers, which would blur them
 COLUMNS = ["epoch", "class", "pattern_size", "predictive_power", "objective", "canvas"]
@@ -71,7 +72,7 @@ class PatternSnapshot(L.Callback):
             raise MisconfigurationException("PatternSnapshot needs an ImageDataModule")
         if not isinstance(getattr(pl_module, "classifier", None), torch.nn.Module):
             raise MisconfigurationException(
-                f"PatternSnapshot needs a module with a `classifier`, not {type(pl_module).__name__}"
+                f"PatternSnapshot needs a module with a `classifier`, got {type(pl_module)}"
             )
         class_indices(self.classes, self._data(trainer).class_names)
 
@@ -90,7 +91,7 @@ class PatternSnapshot(L.Callback):
         self._done = epoch
         data, settings = self._data(trainer), self.search
         indices = data.search_indices
-        if trainer.fast_dev_run:
+        if getattr(trainer, "fast_dev_run", False):
             settings = replace(settings, search_epochs=1, canvases_per_class=1)
             indices = indices[:: max(1, len(indices) // 20)]
         classifier: Any = module.classifier
@@ -120,7 +121,7 @@ class PatternSnapshot(L.Callback):
         rows = torch.arange(len(winners))
         results = summarize(winners, rows, power, self.pattern_sizes, measure_on)
         winners = replace(winners, results=results)
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        if may_write(trainer):
             folder = Path(trainer.default_root_dir)
             winners.save(folder / "patterns" / f"epoch{epoch:03d}.safetensors")
             history = [s for s in read_snapshots(folder) if s.provenance["epoch"] <= epoch]
@@ -146,7 +147,7 @@ class PatternSnapshot(L.Callback):
         for entry in results["classes"]:
             for size, value in entry["predictive_power"].items():
                 metrics[f"predictive_power/{size}/{entry['name']}"] = value
-        metrics = {key: value for key, value in metrics.items() if value == value}  # noqa: PLR0124
+        metrics = {key: value for key, value in metrics.items() if value == value}
         logger.log_metrics(metrics, step=step)
         for row, entry in enumerate(results["classes"]):
             image = enlarged(pattern_pixels(winners, row, SHOWN_SIZE))

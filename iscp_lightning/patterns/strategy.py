@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 
 class ClassParallelStrategy(DDPStrategy):
