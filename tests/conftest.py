@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from iscp_lightning.classifiers import Classifier, create_classifier
+from iscp_lightning.classifiers import Classifier, load_classifier
 from iscp_lightning.data import ImageDataModule, Shapes
 
 torch.set_num_threads(1)
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
 @pytest.fixture(autouse=True)
@@ -34,18 +35,5 @@ def data() -> ImageDataModule:
 
 @pytest.fixture(scope="session")
 def trained() -> Classifier:
-    """A ResNet-20 that tells 16 x 16 shapes apart well enough to be searched."""
-    torch.manual_seed(0)
-    classifier = create_classifier("resnet20", image_size=16)
-    images = Shapes(train_count=1500, test_count=10, size=16).train()
-    batch = images.__getitems__(range(len(images)))
-    pixels = batch.image / 255
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.05, momentum=0.9)
-    for epoch in range(4):
-        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(epoch))
-        for rows in order.split(50):
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(classifier(pixels[rows]), batch.label[rows])
-            loss.backward()
-            optimizer.step()
-    return classifier.eval()
+    """The shipped ResNet-20 that was trained on 32 x 32 shapes."""
+    return load_classifier(str(CHECKPOINTS / "shapes_resnet20.safetensors")).eval()
