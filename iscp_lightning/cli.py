@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ class Trainer(L.Trainer):
         """
         if not isinstance(model, PatternSearchModule):
             raise TypeError(f"`model` must be a PatternSearchModule, got {type(model).__name__}")
-        self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        self.fit_loop.max_epochs = model.search.search_epochs
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")
+            self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         self.test(model, datamodule=datamodule, verbose=False)
 
 

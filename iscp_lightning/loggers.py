@@ -117,12 +117,12 @@ class RunWandbLogger(WandbLogger):
 
 
 def has_wandb_login() -> bool:
-    """Return whether an API key for W&B's server is in the environment or the netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
+    """Return whether a login for W&B's server is in the environment or the netrc file."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
     try:
-        return host is not None and netrc.netrc(str(path)).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
+        path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+        return netrc.netrc(str(path)).authenticators(host) is not None
+    except (OSError, RuntimeError, UnicodeError, netrc.NetrcParseError):  # no file, no home, ...
         return False

@@ -104,14 +104,17 @@ def is_architecture(name: str) -> bool:
     """Return whether `create_classifier` knows the name; hub addresses are not names."""
     import timm
 
-    return name == "resnet20" or (":" not in name and "/" not in name and timm.is_model(name))
+    if name == "resnet20" or ":" in name or "/" in name:
+        return name == "resnet20"
+    return timm.is_model(name) and ("." not in name or timm.models.is_model_pretrained(name))
 
 
 def unknown_architecture(name: str) -> str:
     """Return the error message for a name that is neither a weights file nor a network."""
     import timm
 
-    near = difflib.get_close_matches(name, ["resnet20", *timm.list_models()], n=3)
+    known = timm.list_pretrained() if "." in name else ["resnet20", *timm.list_models()]
+    near = difflib.get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"`classifier`={name!r} is neither an existing weights file nor a network name{hint}"
 

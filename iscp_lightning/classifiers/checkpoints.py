@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -58,7 +57,12 @@ def load_classifier(
                 f"{f' (it says {spec.architecture!r})' if spec else ''}; give the network as "
                 "`class_path` with `init_args` and this file as `weights`"
             )
-        network = create_classifier(**asdict(spec), trained=False)
+        try:
+            network = create_classifier(**asdict(spec), trained=False)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{classifier} names a network that cannot be built: {error}"
+            ) from error
         return _fill(network, state, classifier)
     if isinstance(classifier, str):
         if not is_architecture(classifier):
@@ -91,30 +95,41 @@ def classifier_hash(classifier: nn.Module) -> str:
 
 
 def _read(path: Path) -> tuple[ClassifierSpec | None, dict[str, Tensor]]:
-    spec: Any = None
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt") as file:
-                spec = (file.metadata() or {}).get(SPEC_KEY)
-            state = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a safetensors file: {error}") from error
-        spec = json.loads(spec) if spec else None
-    else:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(
-                f"{path} cannot be read as plain weights (nothing in a file is executed): {error}"
-            ) from error
-        tensors = content.get("state_dict", content)
-        own = {k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)}
-        state, spec = own or tensors, content.get(SPEC_KEY)
-    return (ClassifierSpec(**_tuples(spec)) if spec else None), state
+    """Return the structure that the file names, if any, and its weights."""
+    if not path.is_file():
+        raise ValueError(f"`weights`={path} is not an existing file")
+    try:
+        read = _read_safetensors if path.suffix == ".safetensors" else _read_pickle
+        spec, state = read(path)
+        return _spec(spec) if spec else None, state
+    except Exception as error:  # a garbled file makes the readers raise anything
+        raise ValueError(
+            f"{path} cannot be read as plain weights (nothing in a file is executed): {error}"
+        ) from error
 
 
-def _tuples(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in spec.items()}
+def _read_safetensors(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        spec = (file.metadata() or {}).get(SPEC_KEY)
+    return json.loads(spec) if spec else None, load_file(path)
+
+
+def _read_pickle(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ValueError("it holds no named weights")
+    if "pytorch-lightning_version" in content:  # elsewhere the prefix is a layer's own name
+        own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+        state = own or state
+    return content.get(SPEC_KEY), state
+
+
+def _spec(stored: dict[str, Any]) -> ClassifierSpec:
+    spec = ClassifierSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    if not isinstance(spec.architecture, str):
+        raise TypeError(f"its architecture is {spec.architecture!r}")
+    return spec
 
 
 def _fill(classifier: nn.Module, state: dict[str, Tensor], path: str) -> nn.Module:

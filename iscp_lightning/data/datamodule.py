@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import lightning as L
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Generator, Tensor
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler, Subset
+from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset
 
 from iscp_lightning.data.augment import Augmentation
 from iscp_lightning.data.images import Batch, ImageSet, as_is, to_float
@@ -133,13 +134,17 @@ class ImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Yield shuffled training batches, in an order fixed by seed and epoch."""
         images, indices = self._part("train")
+        self._draws = (-1, Generator())  # a second fit draws what the first one drew
         subset = Subset(images, indices.tolist())
         return self._loader(subset, DistributedSampler(subset, *self._ranks, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Yield the validation images, each once; no loader without a validation part."""
         images, indices = self._part("val")
-        return self._unshuffled(images, indices) if len(indices) else []
+        if len(indices) == 0:  # Lightning cannot know that no validation is what was asked for
+            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
+            return []
+        return self._unshuffled(images, indices)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Yield the test images, each once, one loader per entry of `test_names`."""
@@ -184,7 +189,8 @@ class ImageDataModule(L.LightningDataModule):
     def _loader(self, subset: Subset[Batch], sampler: Sampler[int]) -> DataLoader[Batch]:
         return DataLoader(
             subset,
-            batch_sampler=BatchSampler(sampler, self.batch_size, drop_last=False),
+            batch_size=self.batch_size,
+            sampler=sampler,  # not `batch_sampler`: Lightning would replace the sampler in DDP
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=as_is,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,11 +145,8 @@ class FileImages(ImageSet):
 
     def _decode(self, path: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         height, width = self.size
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        with _opened(path) as file:
+            image = file.convert("RGB")
         if image.size != (width, height) or self.crop_fraction < 1:
             if self.must_fit:
                 raise ValueError(
@@ -190,5 +188,14 @@ def to_float(images: Tensor) -> Tensor:
 
 def image_file_size(path: str) -> tuple[int, int]:
     """Return (height, width) of an image file without decoding it."""
-    with Image.open(path) as image:
+    with _opened(path) as image:
         return image.height, image.width
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error

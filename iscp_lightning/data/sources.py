@@ -212,7 +212,8 @@ class ImageFolder(ImageSource):
         crop_fraction: Central share of each side kept before resizing (ImageNet: 0.875).
         memory_gib: Largest decoded size in GiB of train and test together that is held in memory.
         cache_dir: Folder of the decoded tensors; None means `iscp_lightning` in the user's cache.
-        num_workers: Processes that decode; None means one per CPU core.
+        num_workers: Processes that decode, 0 for none but this one; None means one per CPU core
+            that this process may use.
 
     Raises:
         ValueError: if `root` holds neither part, or the parts' classes differ.
@@ -248,7 +249,7 @@ class ImageFolder(ImageSource):
         self.memory_gib = memory_gib
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "iscp_lightning"
         self.cache_dir = Path(cache_dir) if cache_dir else cache
-        self.num_workers = num_workers or os.cpu_count() or 1
+        self.num_workers = available_cores() if num_workers is None else num_workers
         self._files: dict[str, FileImages] = {}
         self.image_size = self.resize or image_file_size(self._first_file())
 
@@ -297,3 +298,10 @@ class ImageFolder(ImageSource):
                 paths, torch.tensor(labels), self.resize, self.crop_fraction
             )
         return self._files[part]
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -194,7 +194,7 @@ class PatternSearchModule(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the mean predictive power of the winners and write patterns, figures and results."""
-        power = self.power.compute()
+        power = self.power.result()
         if may_write(self.trainer):
             folder = Path(self.trainer.default_root_dir)
             self.results = write_search(

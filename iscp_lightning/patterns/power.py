@@ -101,6 +101,11 @@ class PredictivePower(Metric):
                     predicted = classifier(paste(selected, canvas, images)).argmax(1)
                     self.hits[row, column] += (predicted == target).sum()
 
+    def result(self) -> PatternPower:
+        """Return what `compute` does, in full shape: torchmetrics squeezes single values."""
+        power, clean = self.compute()
+        return PatternPower(power.reshape(self.hits.shape), clean.reshape(self.seen.shape))
+
     def compute(self) -> PatternPower:
         """Return predictive power and clean accuracy over all batches."""
         clean = self.correct.double() / self.seen
@@ -142,8 +147,7 @@ def measure_power(
     for chunk in chunks:
         batch = Batch(to_float(images.pixels(chunk).to(device)), images.labels[chunk], chunk)
         metric.update(frozen, Batch(*(move(tensor, device) for tensor in batch)))
-    values: Any = metric.compute()
-    return PatternPower(*(tensor.cpu() for tensor in values))
+    return PatternPower(*(tensor.cpu() for tensor in metric.result()))
 
 
 def measure_shared(

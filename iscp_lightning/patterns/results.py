@@ -252,7 +252,7 @@ def draw_canvases(patterns: PatternSet, results: dict[str, Any]) -> Figure:
             won = canvas["index"] == entry["canvas"]["index"]
             power = (canvas["predictive_power"] or {}).get(f"{SHOWN_SIZE:g}", None)
             images.append(pattern_pixels(patterns, row, SHOWN_SIZE))
-            texts.append(f"PW {_number(power)}{' (best)' if won else ''}")
+            texts.append(f"PW {_number(power)}{' (chosen)' if won else ''}")
         grid.append(images + [None] * (most - len(images)))
         captions.append(texts + [""] * (most - len(texts)))
     return figures.pattern_grid(

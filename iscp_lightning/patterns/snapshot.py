@@ -108,6 +108,8 @@ class PatternSnapshot(L.Callback):
                 skip_missing=True,
                 facts={"epoch": epoch},
             )
+            if len(found) == 0:  # no class has a canvas; the warnings say so
+                return
             winners = found[found.winners]
             measure_on = "full" if data.search_fraction == 1 else "held_out"
             power = measure_shared(

@@ -1,0 +1,182 @@
+"""Tests of standard training: what it changes, what it reports, and its schedules."""
+
+import math
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iscp_lightning.classifiers import NaturalModule
+from iscp_lightning.data import Batch, ImageDataModule, ImageSet, Shapes
+
+
+def _trainer(max_epochs: int = 1, **settings: Any) -> L.Trainer:
+    return L.Trainer(
+        max_epochs=max_epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+def _data() -> ImageDataModule:
+    return ImageDataModule(Shapes(200, 100, 16), batch_size=20, val_fraction=0.2)
+
+
+def _linear() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+
+
+def _by_hand(module: NaturalModule, images: ImageSet, indices: Any) -> dict[str, float]:
+    """Accuracy, overall and per class, on the chosen images."""
+    with torch.no_grad():
+        logits = module.classifier.eval()(images.pixels(indices).float() / 255)
+    labels = images.labels[indices]
+    right = (logits.argmax(1) == labels).double()
+    named = {
+        f"clean_accuracy/{name}": right[labels == label].mean().item()
+        for label, name in enumerate(Shapes().class_names)
+    }
+    return {"clean_accuracy": right.mean().item(), **named}
+
+
+def test_training_learns_and_reports_accuracies():
+    torch.manual_seed(0)
+    data, module = _data(), NaturalModule("resnet20", image_size=16)
+    before = {name: tensor.clone() for name, tensor in module.classifier.state_dict().items()}
+    trainer = _trainer(max_epochs=3)
+    trainer.fit(module, datamodule=data)
+
+    after = module.classifier.state_dict()
+    frozen = [name for name in before if torch.equal(before[name], after[name])]
+    assert frozen == ["mean", "std"]
+
+    images, indices = data._part("val")
+    expected = _by_hand(module, images, indices)
+    logged = {k: v.item() for k, v in trainer.callback_metrics.items() if k != "train/loss"}
+    assert logged == pytest.approx({f"val/{key}": value for key, value in expected.items()})
+    assert 0 < expected["clean_accuracy"] < 1
+
+    (results,) = trainer.test(module, datamodule=data, verbose=False)[:1]
+    reported = dict(results)
+    for further in trainer.test(module, datamodule=data, verbose=False)[1:]:
+        reported |= further
+    expected = {}
+    for name, images in (
+        ("test", data.test_images),
+        ("test_random_texture", data.source.shifted_tests()["random_texture"]),
+    ):
+        accuracies = _by_hand(module, images, range(100))
+        expected |= {f"{name}/{key}": value for key, value in accuracies.items()}
+    assert reported == pytest.approx(expected)
+    assert expected["test/clean_accuracy"] != expected["test_random_texture/clean_accuracy"]
+
+
+class Rates(L.Callback):
+    """Remembers the learning rate that every step is taken with."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def _rates(**settings: Any) -> tuple[list[float], L.Trainer]:
+    recorder = Rates()
+    trainer = _trainer(max_epochs=3, callbacks=[recorder], limit_val_batches=0)
+    trainer.fit(NaturalModule(_linear(), **settings), datamodule=_data())
+    return recorder.rates, trainer
+
+
+def _sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.3)
+
+
+def test_cosine_falls_to_zero_over_the_whole_run():
+    rates, _ = _rates(optimizer=_sgd, scheduler="cosine")
+    assert rates == pytest.approx([0.15 * (1 + math.cos(math.pi * i / 24)) for i in range(24)])
+
+
+def test_one_cycle_rises_to_the_rate_of_the_optimiser_and_falls_to_zero():
+    rates, _ = _rates(optimizer=_sgd, scheduler="one_cycle")
+    assert len(rates) == 24
+    top = rates.index(max(rates))
+    assert rates[top] == pytest.approx(0.3, rel=0.05)
+    assert 4 <= top <= 10
+    assert rates == sorted(rates[:top]) + sorted(rates[top:], reverse=True)
+    assert rates[0] < 0.02
+    assert rates[-1] < 1e-4
+
+
+def test_given_optimiser_and_scheduler_are_used():
+    rates, trainer = _rates(
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
+    )
+    assert isinstance(trainer.optimizers[0], torch.optim.Adam)
+    assert rates == pytest.approx([0.01 * 0.5**step for step in range(24)])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_loss_is_the_smoothed_cross_entropy(smoothing: float):
+    data = ImageDataModule(Shapes(50, 20, 16), batch_size=50, val_fraction=0)
+    module = NaturalModule(_linear(), _sgd, label_smoothing=smoothing)
+    logits = _linear()(data.source.train().pixels(range(50)).float() / 255)
+    trainer = _trainer()
+    trainer.fit(module, datamodule=data)
+    log_odds, labels = F.log_softmax(logits, 1), data.source.train().labels
+    target = (1 - smoothing) * F.one_hot(labels, 10) + smoothing / 10
+    expected = -(target * log_odds).sum(1).mean().item()
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+class Fixed(nn.Module):
+    """Predicts the class that the first pixel shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.one_hot(images[:, 0, 0, 0].long(), 3) * self.scale
+
+
+def test_accuracy_per_class_without_a_data_module():
+    """Classes count as often as they occur: 3/4 of class 0, 1/2 of class 1, none of class 2."""
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2])
+    predictions = torch.tensor([0, 0, 0, 1, 1, 0, 0])
+    images = predictions.view(-1, 1, 1, 1).float()
+    batches = [
+        Batch(images[part], labels[part], torch.arange(7)[part])
+        for part in (slice(0, 3), slice(3, 7))
+    ]
+    module = NaturalModule(Fixed(), num_classes=3)
+    trainer = _trainer()
+    loader = torch.utils.data.DataLoader(batches, batch_size=None)
+    for _ in range(2):  # nothing is carried over to a second test
+        (results,) = trainer.test(module, loader, verbose=False)
+        expected = {"": 4 / 7, "/0": 3 / 4, "/1": 1 / 2, "/2": 0.0}
+        assert results == pytest.approx({f"test/clean_accuracy{k}": v for k, v in expected.items()})
+
+
+def test_compiling_keeps_the_names_of_the_weights():
+    plain = NaturalModule("resnet20")
+    compiled = NaturalModule("resnet20", compile=True)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    assert compiled.classifier._compiled_call_impl is not None
+    assert plain.classifier._compiled_call_impl is None
+
+
+def test_a_given_module_is_trained_itself_in_training_mode():
+    network = _linear().eval()
+    module = NaturalModule(network)
+    assert module.classifier is network
+    assert network.training

@@ -1,0 +1,198 @@
+"""Tests of the image sets: exact pixels from memory, files and the cache."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from iscp_lightning.data import FileImages, MemoryImages
+from iscp_lightning.data.images import as_is, to_float
+
+RGB = np.random.default_rng(0).integers(0, 256, (12, 5, 7, 3), dtype=np.uint8)
+EXACT = torch.from_numpy(RGB).permute(0, 3, 1, 2)
+
+
+def _write(folder: Path, arrays: Sequence[Any] = RGB) -> list[str]:
+    paths = [str(folder / f"{i:04}.png") for i in range(len(arrays))]
+    for path, array in zip(paths, arrays, strict=True):
+        (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(path)
+    return paths
+
+
+def _labels(count: int = len(RGB)) -> Tensor:
+    return torch.arange(count) % 5
+
+
+def test_float_images_are_rounded_to_eight_bits():
+    images = torch.tensor([0, 0.4, 0.6, 127.49, 127.51, 254.6, 255]).view(-1, 1, 1, 1) / 255
+    stored = MemoryImages(images, torch.zeros(7)).pixels(range(7))
+    assert stored.dtype == torch.uint8
+    assert stored.flatten().tolist() == [0, 0, 1, 127, 128, 255, 255]
+
+
+def test_every_stored_value_survives_the_way_to_float_and_back():
+    stored = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1)
+    images = to_float(stored)
+    assert images.dtype == torch.float32
+    assert (images.min(), images.max()) == (0, 1)
+    assert torch.equal(MemoryImages(images, torch.zeros(256)).images, stored)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.full((2, 1, 1, 1), 1.01), r"must lie in \[0, 1\], got \[1.01, 1.01\]"),
+        (torch.full((2, 1, 1, 1), -0.5), r"must lie in \[0, 1\], got \[-0.5, -0.5\]"),
+        (torch.full((2, 1, 1, 1), torch.nan), r"must lie in \[0, 1\]"),
+        (torch.zeros(2, 4, 4), r"one of the 2 labels each, got shape \(2, 4, 4\)"),
+        (torch.zeros(3, 1, 4, 4), r"one of the 2 labels each, got shape \(3, 1, 4, 4\)"),
+    ],
+)
+def test_unfit_images_are_refused(images: Tensor, message: str):
+    with pytest.raises(ValueError, match=message):
+        MemoryImages(images, torch.zeros(2))
+
+
+@pytest.mark.parametrize("textures", [None, torch.arange(12) + 50])
+def test_batches_from_memory(textures: Tensor | None):
+    batch = MemoryImages(EXACT, _labels(), textures).__getitems__([7, 2])
+    assert torch.equal(batch.image, EXACT[[7, 2]])
+    assert batch.label.tolist() == [2, 2]
+    assert batch.label.dtype == torch.int64
+    assert batch.index.tolist() == [7, 2]
+    assert (batch.texture is None) if textures is None else batch.texture.tolist() == [57, 52]
+
+
+def test_files_are_decoded_exactly(tmp_path: Path):
+    files = FileImages(_write(tmp_path), _labels())
+    assert files.size == (5, 7)
+    assert len(files) == len(RGB)
+    for indices in ([3, 0, 11], torch.tensor([3, 0, 11])):
+        pixels = files.pixels(indices)
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(pixels, EXACT[[3, 0, 11]])
+
+
+def test_grey_and_palette_files_become_rgb(tmp_path: Path):
+    grey, palette = RGB[0, ..., 0], Image.fromarray(RGB[1]).quantize(4)
+    files = FileImages(_write(tmp_path, [grey, palette]), _labels(2))
+    pixels = files.pixels([0, 1])
+    assert torch.equal(pixels[0], torch.from_numpy(grey).expand(3, -1, -1))
+    colours = np.asarray(palette.getpalette(), np.uint8).reshape(-1, 3)
+    assert np.array_equal(pixels[1].permute(1, 2, 0), colours[np.asarray(palette)])
+
+
+def test_another_size_is_an_error_that_names_the_file(tmp_path: Path):
+    paths = _write(tmp_path, [RGB[0], RGB[1].transpose(1, 0, 2)])
+    with pytest.raises(ValueError, match=r"0001\.png is 7 x 5 .* 5 x 7: give `image_size`"):
+        FileImages(paths, _labels(2)).pixels([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("size", "crop_fraction", "sees_frame"),
+    [
+        ((10, 20), 1.0, (True, True)),  # the whole picture, half as large
+        ((10, 10), 1.0, (True, False)),  # the central square
+        ((20, 10), 1.0, (True, False)),
+        ((10, 20), 0.5, (False, False)),
+        ((20, 40), 0.5, (False, False)),  # the right size is no reason not to crop
+    ],
+)
+def test_resizing_crops_around_the_centre(
+    tmp_path: Path, size: tuple[int, int], crop_fraction: float, sees_frame: tuple[bool, bool]
+):
+    """A 20 x 40 picture: one colour, with a white frame 1 pixel high and 4 pixels wide."""
+    colour = (10, 200, 30)
+    picture = np.full((20, 40, 3), 255, np.uint8)
+    picture[1:-1, 4:-4] = colour
+    files = FileImages(_write(tmp_path, [picture]), _labels(1), size, crop_fraction)
+    pixels = files.pixels([0])[0]
+    assert pixels.shape == (3, *size)
+    framed = (pixels != torch.tensor(colour, dtype=torch.uint8)[:, None, None]).any(0)
+    middle_row, middle_column = framed[size[0] // 2], framed[:, size[1] // 2]
+    assert not middle_row[4:-4].any()
+    edges = (middle_column[[0, -1]].tolist(), middle_row[[0, -1]].tolist())
+    assert edges == tuple([seen] * 2 for seen in sees_frame)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+@pytest.mark.parametrize("size", [None, (5, 7)])
+def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None, size: Any):
+    path = Path(_write(tmp_path, RGB[:1])[0])
+    path.write_bytes(path.read_bytes()[:60] if content is None else content)
+    with pytest.raises(ValueError, match=r"0000\.png cannot be read as an image"):
+        FileImages([str(path)], _labels(1), size).pixels([0])
+
+
+def test_workers_yield_the_right_labels_and_indices(tmp_path: Path):
+    files = FileImages(_write(tmp_path), _labels())
+    order = list(reversed(range(len(RGB))))
+    loader = DataLoader(files, 5, sampler=order, num_workers=1, collate_fn=as_is)
+    batches = list(loader)
+    assert [len(batch.index) for batch in batches] == [5, 5, 2]
+    assert torch.cat([batch.index for batch in batches]).tolist() == order
+    assert torch.equal(torch.cat([batch.label for batch in batches]), _labels()[order])
+    assert torch.equal(torch.cat([batch.image for batch in batches]), EXACT[order])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_whole_set_in_memory_keeps_its_order(tmp_path: Path):
+    arrays = np.random.default_rng(1).integers(0, 256, (600, 2, 3, 3), dtype=np.uint8)
+    paths = _write(tmp_path, arrays)
+    held = FileImages(paths, _labels(600)).in_memory(tmp_path / "cache", 2)
+    assert torch.equal(held.images, torch.from_numpy(arrays).permute(0, 3, 1, 2))
+    assert torch.equal(held.labels, _labels(600))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that have been decoded, in their order."""
+    names: list[str] = []
+    decode = FileImages._decode
+
+    def recording(self: FileImages, path: str) -> Any:
+        names.append(Path(path).name)
+        return decode(self, path)
+
+    monkeypatch.setattr(FileImages, "_decode", recording)
+    return names
+
+
+def test_cache_is_used_until_something_changes(tmp_path: Path, decoded: list[str]):
+    paths, cache = _write(tmp_path, RGB[:3]), tmp_path / "cache"
+
+    def load(**settings: Any) -> Tensor:
+        decoded.clear()
+        return FileImages(paths, _labels(3), **settings).in_memory(cache, 0).images
+
+    assert torch.equal(load(), EXACT[:3])
+    assert len(decoded) == 3
+    assert torch.equal(load(), EXACT[:3])
+    assert not decoded
+
+    Image.fromarray(RGB[5]).save(paths[1])
+    os.utime(paths[1], ns=(1, 1))  # no matter how coarse the clock of the file system
+    assert torch.equal(load(), EXACT[[0, 5, 2]])
+    assert len(decoded) == 3
+
+    for settings in ({"size": (5, 6)}, {"size": (5, 7), "crop_fraction": 0.5}):
+        load(**settings)
+        assert len(decoded) == 3, settings
+    assert load(size=(5, 6)).shape == (3, 3, 5, 6)
+    assert not decoded
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_failure_while_decoding_leaves_nothing_in_the_cache(tmp_path: Path, num_workers: int):
+    paths, cache = _write(tmp_path), tmp_path / "cache"
+    Path(paths[-1]).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"0011\.png cannot be read"):
+        FileImages(paths, _labels()).in_memory(cache, num_workers)
+    assert list(cache.iterdir()) == []

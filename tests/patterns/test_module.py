@@ -1,0 +1,247 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import DDPStrategy
+from toys import Linear
+
+from iscp_lightning.classifiers import NaturalModule, save_classifier
+from iscp_lightning.cli import EpochCheckpoint, Trainer, main
+from iscp_lightning.data import ImageDataModule, Shapes
+from iscp_lightning.patterns import PatternSearchModule, PatternSet, SearchSettings
+from iscp_lightning.patterns.api import run_search
+
+SETTINGS = SearchSettings(canvas="random", canvases_per_class=2, search_epochs=2)
+
+
+@pytest.fixture
+def shapes() -> ImageDataModule:
+    data = ImageDataModule(Shapes(train_count=20, test_count=100), batch_size=50)
+    data.setup("fit")
+    return data
+
+
+@pytest.fixture
+def weights(tmp_path, trained) -> str:
+    path = tmp_path / "trained.safetensors"
+    save_classifier(path, trained)
+    return str(path)
+
+
+def module_for(classifier, **kwargs) -> PatternSearchModule:
+    arguments = {"search": SETTINGS, "classes": [1, 4], "pattern_sizes": [0.05]}
+    return PatternSearchModule(classifier, **(arguments | kwargs))
+
+
+def trainer_for(folder, **kwargs) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    arguments = quiet | {"accelerator": "cpu", "devices": 1, "default_root_dir": str(folder)}
+    checkpoint = EpochCheckpoint(
+        Path(folder) / "checkpoints",
+        filename="epoch{epoch:03d}",
+        auto_insert_metric_name=False,
+        save_top_k=-1,
+    )
+    arguments["callbacks"] = [checkpoint]
+    return Trainer(**({"max_epochs": 1} | arguments | kwargs))
+
+
+def directly(classifier, data: ImageDataModule, settings=SETTINGS) -> PatternSet:
+    return run_search(
+        classifier,
+        data.test_images,
+        data.search_indices,
+        settings,
+        classes=[1, 4],
+        class_names=data.class_names,
+        device=torch.device("cpu"),
+    )
+
+
+def test_search_equals_the_function_and_writes_the_run(tmp_path, trained, shapes, weights):
+    module = module_for(weights)
+    trainer_for(tmp_path).search(module, shapes)
+    expected = directly(trained, shapes)
+    stored = PatternSet.load(tmp_path / "patterns" / "random.safetensors")
+    for name in ("targets", "canvas_indices", "canvases", "masks", "mask_means", "objectives"):
+        assert torch.equal(getattr(stored, name), getattr(expected, name)), name
+    results = json.loads((tmp_path / "results.json").read_text())
+    power = expected.predictive_power(trained, shapes.test_images, pattern_sizes=[0.05])
+    assert results["classes"][0]["name"] == "square"
+    values = [c["predictive_power"]["0.05"] for e in results["classes"] for c in e["canvases"]]
+    assert values == pytest.approx(power.predictive_power[:, 0].tolist())
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
+        "patterns.png",
+        "canvases.png",
+        "predictive_power.png",
+    }
+
+
+def test_the_mask_is_all_that_is_trained_and_saved(tmp_path, weights, shapes):
+    module = module_for(weights)
+    trainer_for(tmp_path).fit(module, datamodule=shapes)
+    assert [name for name, _ in module.named_parameters()] == ["mask"]
+    checkpoint = torch.load(tmp_path / "checkpoints" / "epoch002.ckpt", weights_only=True)
+    assert set(checkpoint["state_dict"]) == {"mask", "mask_sums", "objectives"}
+    assert checkpoint["global_step"] == 2 * module.engine.steps_per_epoch
+
+
+def test_search_epochs_alone_sets_the_length(tmp_path, weights, shapes):
+    trainer = trainer_for(tmp_path, max_epochs=77)
+    trainer.fit(module_for(weights), datamodule=shapes)
+    assert trainer.current_epoch == SETTINGS.search_epochs
+
+
+def test_its_loader_wins_over_the_data_modules(tmp_path, weights, shapes, monkeypatch):
+    monkeypatch.setattr(shapes, "train_dataloader", lambda: pytest.fail("the images were loaded"))
+    trainer_for(tmp_path).fit(module_for(weights), datamodule=shapes)
+
+
+def test_checkpoint_resumes_to_the_same_bits(tmp_path, weights, shapes):
+    module = module_for(weights)
+    trainer_for(tmp_path).fit(module, datamodule=shapes)
+    resumed = module_for(weights)
+    first = tmp_path / "checkpoints" / "epoch001.ckpt"
+    trainer_for(tmp_path / "again").fit(resumed, datamodule=shapes, ckpt_path=first)
+    for name in ("mask", "mask_sums", "objectives"):
+        assert torch.equal(getattr(resumed, name), getattr(module, name)), name
+
+
+def test_plain_test_of_a_checkpoint_measures(tmp_path, weights, shapes):
+    module = module_for(weights)
+    trainer_for(tmp_path).search(module, shapes)
+    last = tmp_path / "checkpoints" / "epoch002.ckpt"
+    again = module_for(weights)
+    trainer_for(tmp_path / "again").test(again, datamodule=shapes, ckpt_path=last, verbose=False)
+    assert again.results["mean_predictive_power"] == module.results["mean_predictive_power"]
+
+
+def test_winners_only(tmp_path, weights, shapes):
+    module = module_for(weights, measure_canvases="winners", measure_on="full")
+    trainer_for(tmp_path).search(module, shapes)
+    measured = [c["predictive_power"] for e in module.results["classes"] for c in e["canvases"]]
+    assert sum(power is not None for power in measured) == 2
+    assert "mean_predictive_power_of_best_canvas" not in module.results
+
+
+def test_random_classes_are_seeded(tmp_path, weights, shapes):
+    chosen = []
+    for seed in (0, 0, 1):
+        settings = SearchSettings(canvas="white", search_epochs=1, seed=seed)
+        module = module_for(weights, classes=None, random_classes=3, search=settings)
+        trainer_for(tmp_path, callbacks=[], enable_checkpointing=False).fit(
+            module, datamodule=shapes
+        )
+        chosen.append(module.engine.canvases.targets.tolist())
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert len(set(chosen[0])) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classifier": "resnet20"}, "random weights"),
+        ({"classifier": "no-such-net"}, "neither an existing weights file nor"),
+        ({"random_classes": 2}, "not both"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message, weights):
+    with pytest.raises(ValueError, match=message):
+        module_for(**({"classifier": weights} | arguments))
+
+
+def test_other_data_modules_and_unknown_classes_are_refused(tmp_path, weights, shapes):
+    with pytest.raises(MisconfigurationException, match="ImageDataModule"):
+        trainer_for(tmp_path).fit(module_for(weights), datamodule=L.LightningDataModule())
+    with pytest.raises(ValueError, match="`classes` has 'dog'"):
+        trainer_for(tmp_path).fit(module_for(weights, classes=["dog"]), datamodule=shapes)
+
+
+def test_class_parallel_refuses_other_modules(tmp_path, shapes):
+    trainer = trainer_for(tmp_path, strategy="class_parallel", max_epochs=1)
+    with pytest.raises(MisconfigurationException, match="PatternSearchModule only"):
+        trainer.fit(NaturalModule("test_resnet"), datamodule=shapes)
+
+
+def test_averaging_strategies_are_refused():
+    module = module_for(Linear(torch.zeros(10, 32, 32)))
+    module._trainer = SimpleNamespace(strategy=DDPStrategy(), world_size=2)
+    with pytest.raises(MisconfigurationException, match="would average the masks"):
+        module.setup("fit")
+
+
+SEARCH = [
+    *("search", "--model", "PatternSearchModule", "--model.init_args.search.canvas", "random"),
+    *("--model.init_args.search.canvases_per_class", "2"),
+    *("--model.init_args.search.search_epochs", "2", "--model.init_args.pattern_sizes", "[0.05]"),
+    *("--data.source", "Shapes", "--data.source.init_args.test_count", "100"),
+    *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+]
+
+
+def run(*arguments: str, environment=None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "iscp_lightning", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | (environment or {}), check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", ["[1, 4]", "[4]"], ids=["balanced", "more ranks than problems"])
+def test_two_processes_find_what_one_does(tmp_path, weights, trained, shapes, classes):
+    canvas = ["--model.init_args.search.canvas", "white"] if classes == "[4]" else []
+    arguments = [
+        *SEARCH,
+        *("--model.init_args.classifier", weights, "--model.init_args.classes", classes),
+        *canvas,
+    ]
+    environment = {"WANDB_MODE": "offline"}
+    run(*arguments, "--run", "two", "--trainer.devices", "2", environment=environment)
+    name = "white" if canvas else "random"
+    two = PatternSet.load(tmp_path / "runs" / "two" / "patterns" / f"{name}.safetensors")
+    main([*arguments, "--run", "one", "--trainer.devices", "1"])
+    one = PatternSet.load(tmp_path / "runs" / "one" / "patterns" / f"{name}.safetensors")
+    for field in ("targets", "canvas_indices", "masks", "mask_means", "objectives"):
+        assert torch.equal(getattr(one, field), getattr(two, field)), field
+    results = [
+        json.loads((tmp_path / "runs" / n / "results.json").read_text()) for n in ("one", "two")
+    ]
+    assert results[0]["classes"] == results[1]["classes"]
+    offline = list((tmp_path / "runs" / "two" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(offline) == 1
+
+
+@pytest.mark.slow
+def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
+    """Kill -9 a real search after its first pass, resume it by its folder alone."""
+    arguments = [
+        *SEARCH,
+        *("--model.init_args.classifier", weights, "--model.init_args.classes", "[1, 4]"),
+    ]
+    checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "last.ckpt"
+    command = [sys.executable, "-m", "iscp_lightning", *arguments, "--run", "killed"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "runs" / "killed" / "results.json").exists()
+    main(["search", "--resume", "runs/killed"])
+    main([*arguments, "--run", "whole"])
+    killed, whole = (
+        PatternSet.load(tmp_path / "runs" / name / "patterns" / "random.safetensors")
+        for name in ("killed", "whole")
+    )
+    assert torch.equal(killed.masks, whole.masks)
+    assert torch.equal(killed.mask_means, whole.mask_means)

@@ -1,0 +1,148 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from toys import Linear, grey_images
+
+from iscp_lightning.data import Batch
+from iscp_lightning.data.images import to_float
+from iscp_lightning.patterns import PatternSet, PredictivePower, SearchSettings, search_patterns
+
+LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def corner_pattern(canvas_index: int = -1) -> PatternSet:
+    """One pattern: the first pixel of a white canvas, for class 1."""
+    mask = torch.zeros(1, 2, 2)
+    mask[0, 0, 0] = 1
+    return PatternSet(
+        targets=torch.tensor([1]),
+        canvas_indices=torch.tensor([canvas_index]),
+        canvases=torch.full((1, 1, 2, 2), 255, dtype=torch.uint8),
+        masks=mask,
+        mask_means=mask.clone(),
+        objectives=torch.zeros(1, dtype=torch.float64),
+        search_indices=torch.tensor([0, 4]),
+        class_names=("off", "on"),
+        settings={"canvas": "white"},
+    )
+
+
+def bright_corner() -> tuple[Linear, torch.Tensor]:
+    """A model that says 1 when pixel (0, 0) beats pixel (1, 1), and eight images."""
+    maps = torch.zeros(2, 2, 2)
+    maps[1, 0, 0], maps[0, 1, 1] = 1, 1
+    images = torch.zeros(8, 1, 2, 2, dtype=torch.uint8)
+    images[:, 0, 1, 1] = torch.tensor([255, 100, 100, 100, 100, 100, 10, 10])  # 0 cannot be turned
+    images[:, 0, 0, 0] = torch.tensor([0, 0, 0, 0, 0, 0, 200, 200])
+    return Linear(maps), images
+
+
+@pytest.mark.parametrize(
+    ("measure_on", "power", "accuracy"),
+    [
+        # full: 3 of 4 class-0 images turn, 2 of 4 class-1 images are right: 0.75 / 0.5
+        ("full", 1.5, [1.0, 0.5]),
+        # held out: images 0 and 4 are gone: 3 / 3 turn, 2 / 3 right
+        ("held_out", 1.5, [1.0, 2 / 3]),
+    ],
+)
+def test_definition_by_hand(measure_on, power, accuracy):
+    classifier, images = bright_corner()
+    measured = corner_pattern().predictive_power(
+        classifier, images, LABELS, pattern_sizes=[0.25], measure_on=measure_on
+    )
+    assert measured.predictive_power.tolist() == [[pytest.approx(power)]]
+    assert measured.clean_accuracy.tolist() == pytest.approx(accuracy)
+    assert (measured.mean.item(), measured.std.item(), measured.defined.item()) == (
+        pytest.approx(power),
+        0,
+        1,
+    )
+
+
+def test_a_canvas_is_left_out_of_its_own_measurement():
+    classifier, images = bright_corner()
+    without = corner_pattern(canvas_index=0)
+    measured = without.predictive_power(
+        classifier, images, LABELS, pattern_sizes=[0.25], measure_on="full"
+    )
+    assert measured.predictive_power.item() == pytest.approx(1.0 / 0.5)  # 3 of 3 others turn
+
+
+def test_undefined_power_is_nan_and_left_out_of_the_mean():
+    classifier, images = bright_corner()
+    images[:, 0, 0, 0] = 0
+    measured = corner_pattern().predictive_power(
+        classifier, images, LABELS, pattern_sizes=[0.25], measure_on="full"
+    )
+    assert measured.predictive_power.isnan().all()
+    assert measured.mean.isnan().all()
+    assert measured.defined.tolist() == [0]
+
+
+def test_batches_add_up_and_merge_like_ranks():
+    classifier, images = bright_corner()
+    batch = Batch(to_float(images), LABELS, torch.arange(8))
+    whole = PredictivePower(corner_pattern(), [0.25, 0.5])
+    whole.update(classifier, batch)
+    parts = [PredictivePower(corner_pattern(), [0.25, 0.5]) for _ in range(2)]
+    for part, rows in zip(parts, (slice(0, 3), slice(3, 8)), strict=True):
+        part.update(classifier, Batch(batch.image[rows], batch.label[rows], batch.index[rows]))
+    parts[0].merge_state(parts[1])
+    for a, b in zip(whole.result(), parts[0].result(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_full_is_all_that_is_left_when_everything_was_searched():
+    images, labels = grey_images()
+    classifier = Linear(torch.zeros(2, 8, 8))
+    settings = SearchSettings(canvas="white", search_epochs=1)
+    found = search_patterns(
+        classifier, images, labels, settings, search_fraction=1.0, progress=False
+    )
+    with pytest.raises(ValueError, match=r"`search_fraction` 1.*`full`"):
+        found.predictive_power(classifier, images, labels)
+    found.predictive_power(classifier, images, labels, measure_on="full")
+    with pytest.raises(ValueError, match="`measure_on` must be"):
+        found.predictive_power(classifier, images, labels, measure_on="train")
+
+
+def test_pattern_files_round_trip(tmp_path):
+    pattern = replace(corner_pattern(), provenance={"epoch": 3}, results={"x": float("nan")})
+    path = tmp_path / "deep" / "pattern.safetensors"
+    pattern.save(path)
+    back = PatternSet.load(path)
+    assert torch.equal(back.masks, pattern.masks)
+    assert (back.class_names, back.provenance, back.results) == (
+        ("off", "on"),
+        {"epoch": 3},
+        {"x": None},
+    )
+    assert [p.name for p in path.parent.iterdir()] == ["pattern.safetensors"]
+
+
+def test_other_files_are_refused(tmp_path):
+    garbage = tmp_path / "garbage.safetensors"
+    garbage.write_bytes(b"not a file")
+    with pytest.raises(ValueError, match="garbage"):
+        PatternSet.load(garbage)
+    newer = tmp_path / "newer.safetensors"
+    from iscp_lightning.patterns import pattern
+
+    old = pattern.FORMAT_VERSION
+    pattern.FORMAT_VERSION = old + 1
+    try:
+        corner_pattern().save(newer)
+    finally:
+        pattern.FORMAT_VERSION = old
+    with pytest.raises(ValueError, match=rf"format 1 to {old}: it says {old + 1}"):
+        PatternSet.load(newer)
+
+
+def test_winners_have_the_lowest_objective():
+    two = corner_pattern()[torch.tensor([0, 0, 0])]
+    two = replace(
+        two, targets=torch.tensor([1, 0, 1]), objectives=torch.tensor([0.5, 3.0, 0.2]).double()
+    )
+    assert two.winners.tolist() == [1, 2]

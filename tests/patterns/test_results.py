@@ -1,0 +1,237 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iscp_lightning import figures
+from iscp_lightning.patterns import PatternPower, PatternSet
+from iscp_lightning.patterns.results import (
+    format_table,
+    pattern_pixels,
+    summarize,
+    write_dynamics,
+    write_search,
+)
+
+SIZES = (0.01, 0.05)
+NAN = float("nan")
+NAMES = ("cat", "dog", "eel")
+ALL = torch.arange(4)
+
+
+def pattern_set(targets=(0, 0, 2, 2), objectives=(0.5, 0.25, 0.125, 0.75), **facts) -> PatternSet:
+    """Two canvases for cats and for eels: problems 1 and 2 win."""
+    count = len(targets)
+    generator = torch.Generator().manual_seed(count)
+    masks = torch.rand((count, 10, 10), generator=generator)
+    return PatternSet(
+        targets=torch.tensor(targets),
+        canvas_indices=torch.tensor([11, 12, 13, 14][:count]),
+        canvases=torch.randint(256, (count, 3, 10, 10), generator=generator, dtype=torch.uint8),
+        masks=masks,
+        mask_means=masks / 2,
+        objectives=torch.tensor(objectives, dtype=torch.float64),
+        search_indices=torch.arange(5),
+        class_names=NAMES,
+        settings={"canvas": "positive", "sparsity": 0.2},
+        provenance={"seed": 0} | facts,
+    )
+
+
+def power(rows: list[list[float]], clean: tuple[float, ...] = (0.5, NAN, 0.75)) -> PatternPower:
+    return PatternPower(torch.tensor(rows).double(), torch.tensor(clean).double())
+
+
+DEFINED = [[0.25, 0.5], [0.5, 0.25], [1.0, 0.75], [0.0, 1.0]]
+NO_EELS = [[0.25, 0.5], [0.5, 0.25], [NAN, NAN], [NAN, NAN]]
+
+
+def test_summary_of_all_canvases():
+    result = summarize(pattern_set(), ALL, power(DEFINED), SIZES, "full")
+    assert result["mean_predictive_power"] == {"0.01": 0.75, "0.05": 0.5}  # problems 1 and 2
+    assert result["std_predictive_power"] == {"0.01": 0.25, "0.05": 0.25}
+    assert result["classes_defined"] == {"0.01": 2, "0.05": 2}
+    assert result["mean_predictive_power_of_best_canvas"] == {"0.01": 0.75, "0.05": 0.75}
+    assert result["clean_accuracy"] == 0.625  # over the classes that have images
+    assert result["measured_on"] == "full"
+    assert result["classes"][1] == {
+        "class": 2,
+        "name": "eel",
+        "clean_accuracy": 0.75,
+        "predictive_power": {"0.01": 1.0, "0.05": 0.75},
+        "canvas": {"kind": "positive", "index": 13},
+        "objective": 0.125,
+        "canvases": [
+            {
+                "index": 13,
+                "objective": 0.125,
+                "predictive_power": {"0.01": 1.0, "0.05": 0.75},
+            },
+            {"index": 14, "objective": 0.75, "predictive_power": {"0.01": 0.0, "0.05": 1.0}},
+        ],
+    }
+    assert result["classes"][0]["canvas"]["index"] == 12
+    assert (result["settings"], result["provenance"]["seed"]) == (pattern_set().settings, 0)
+
+
+def test_summary_of_winners_alone():
+    measured = torch.tensor([2, 1])  # in any order
+    result = summarize(pattern_set(), measured, power([DEFINED[2], DEFINED[1]]), SIZES, "full")
+    assert result["mean_predictive_power"] == {"0.01": 0.75, "0.05": 0.5}
+    assert [entry["predictive_power"]["0.05"] for entry in result["classes"]] == [0.25, 0.75]
+    canvases = result["classes"][0]["canvases"]
+    assert [canvas["predictive_power"] for canvas in canvases] == [
+        None,
+        {"0.01": 0.5, "0.05": 0.25},
+    ]
+    assert "mean_predictive_power_of_best_canvas" not in result
+
+
+def test_an_undefined_class_counts_nowhere():
+    clean = (0.5, NAN, 0.0)
+    result = summarize(pattern_set(), ALL, power(NO_EELS, clean), SIZES, "held_out")
+    assert result["mean_predictive_power"] == {"0.01": 0.5, "0.05": 0.25}
+    assert result["std_predictive_power"] == {"0.01": 0.0, "0.05": 0.0}
+    assert result["classes_defined"] == {"0.01": 1, "0.05": 1}
+    assert result["mean_predictive_power_of_best_canvas"] == {"0.01": 0.5, "0.05": 0.5}
+    assert all(math.isnan(v) for v in result["classes"][1]["predictive_power"].values())
+
+
+def test_table_by_hand():
+    entries = [
+        {"name": "cat", "clean_accuracy": 0.5, "predictive_power": {"0.01": 0.12345, "0.05": 1.5}},
+        {"name": "eel", "clean_accuracy": NAN, "predictive_power": {"0.01": NAN, "0.05": None}},
+    ]
+    results = {
+        "mean_predictive_power": {"0.01": 0.12345, "0.05": 1.5},
+        "clean_accuracy": 0.5,
+        "classes": entries,
+    }
+    assert format_table(results).splitlines() == [
+        "class  clean accuracy  PW 1 %  PW 5 %",
+        "-------------------------------------",
+        "cat             0.500   0.123   1.500",
+        "eel                 -       -       -",
+        "-------------------------------------",
+        "mean            0.500   0.123   1.500",
+    ]
+
+
+def images(folder: Path) -> list[str]:
+    """Names of the figures, each of which holds more than one colour."""
+    paths = sorted((folder / "figures").iterdir())
+    for path in paths:
+        with Image.open(path) as image:
+            assert any(low < high for low, high in image.convert("RGB").getextrema()), path
+    return [path.name for path in paths]
+
+
+@pytest.mark.parametrize("values", [DEFINED, NO_EELS])
+def test_search_leaves_patterns_figures_and_results(values, tmp_path):
+    result = write_search(tmp_path, pattern_set(), ALL, power(values), SIZES, "held_out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "figures",
+        "patterns",
+        "results.json",
+    ]
+    assert images(tmp_path) == ["canvases.png", "patterns.png", "predictive_power.png"]
+    saved = PatternSet.load(tmp_path / "patterns" / "positive.safetensors")
+    assert torch.equal(saved.masks, pattern_set().masks)
+
+    text = (tmp_path / "results.json").read_text()
+    assert "NaN" not in text
+    written = json.loads(text)
+    assert written == saved.results
+    assert written["mean_predictive_power"] == result["mean_predictive_power"]
+    assert {"mean_predictive_power", "classes", "settings", "provenance"} <= written.keys()
+    for entry in written["classes"]:
+        assert {
+            "class",
+            "name",
+            "clean_accuracy",
+            "predictive_power",
+            "canvas",
+            "objective",
+            "canvases",
+        } <= entry.keys()
+    undefined = {"0.01": None, "0.05": None}
+    assert (written["classes"][1]["predictive_power"] == undefined) is (values is NO_EELS)
+    assert format_table(written) == format_table(result)  # null and NaN are the same dash
+
+
+def test_a_search_of_winners_has_no_figure_of_canvases(tmp_path):
+    patterns, values = pattern_set((0, 2), (0.5, 0.25)), power(DEFINED[:2])
+    write_search(tmp_path, patterns, ALL[:2], values, SIZES, "full")
+    assert images(tmp_path) == ["patterns.png", "predictive_power.png"]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
+    """Arguments of the last call of the two drawing functions, which still draw."""
+    calls = {}
+    for name in ("pattern_grid", "settling_curves"):
+        draw = getattr(figures, name)
+
+        def spy(*args, name=name, draw=draw, **kwargs):
+            calls[name] = (*args, kwargs)
+            return draw(*args, **kwargs)
+
+        monkeypatch.setattr(figures, name, spy)
+    return calls
+
+
+def snapshot_of(epoch: int, targets: tuple[int, ...], rows: list[list[float]]) -> PatternSet:
+    patterns = pattern_set(targets, (0.5,) * len(targets), epoch=epoch)
+    clean = (0.5, NAN, 0.25 * epoch)
+    rows_of = torch.arange(len(targets))
+    results = summarize(patterns, rows_of, power(rows, clean), SIZES, "held_out")
+    return replace(patterns, results=results)
+
+
+def test_dynamics_with_a_class_missing_at_first(tmp_path, drawn):
+    first = snapshot_of(1, (2,), [[0.25, 0.5]])
+    last = snapshot_of(3, (0, 2), [[0.5, NAN], [0.5, 0.75]])
+    write_dynamics(tmp_path, [first, last], NAMES)
+    assert images(tmp_path) == ["learning_dynamics.png", "settling.png"]
+
+    grid, labels = drawn["pattern_grid"]
+    assert labels["row_labels"] == ["cat", "eel"]
+    assert labels["column_labels"] == ["epoch 1\naccuracy 37.5 %", "epoch 3\naccuracy 62.5 %"]
+    assert labels["captions"] == [["", "PW -"], ["PW 0.500", "PW 0.750"]]
+    assert grid[0][0] is None
+    assert (grid[1][0] == pattern_pixels(first, 0, 0.05)).all()
+    assert (grid[1][1] == pattern_pixels(last, 1, 0.05)).all()
+
+    epochs, iou, powers, _ = drawn["settling_curves"]
+    assert epochs == [1, 3]
+    kept = first.selected(0.05)[0], last.selected(0.05)[1]
+    expected = ((kept[0] & kept[1]).sum() / (kept[0] | kept[1]).sum()).item()
+    assert iou.tolist()[0][1:] + iou.tolist()[1] == pytest.approx([1, expected, 1])
+    assert math.isnan(iou[0][0])
+    assert np.array_equal(powers, [[NAN, NAN], [0.5, 0.75]], equal_nan=True)
+
+
+def test_dynamics_with_a_class_missing_at_last(tmp_path, drawn):
+    first = snapshot_of(1, (0, 2), [[0.25, 0.5], [0.5, 0.25]])
+    write_dynamics(tmp_path, [first, snapshot_of(2, (2,), [[0.5, 0.75]])], NAMES)
+    grid, _ = drawn["pattern_grid"]
+    assert [image is None for image in grid[0]] == [False, True]
+    _, iou, powers, _ = drawn["settling_curves"]
+    assert all(math.isnan(value) for value in iou[0])  # nothing to compare with
+    assert np.array_equal(powers, [[0.5, NAN], [0.25, 0.75]], equal_nan=True)
+
+
+def test_dynamics_of_one_epoch_have_no_curves(tmp_path):
+    write_dynamics(tmp_path, [snapshot_of(1, (2,), [[0.25, 0.5]])], NAMES)
+    assert images(tmp_path) == ["learning_dynamics.png"]
+
+
+def test_dynamics_read_back_from_files(tmp_path):
+    snapshot_of(1, (0,), [[0.5, NAN]]).save(tmp_path / "one.safetensors")
+    write_dynamics(tmp_path, [PatternSet.load(tmp_path / "one.safetensors")], NAMES)
+    assert images(tmp_path) == ["learning_dynamics.png"]

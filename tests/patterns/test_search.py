@@ -1,0 +1,310 @@
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from toys import Linear, grey_images, planted_trigger
+
+from iscp_lightning.classifiers import Classifier, classifier_hash, create_classifier
+from iscp_lightning.data import MemoryImages, Shapes
+from iscp_lightning.data.images import to_float
+from iscp_lightning.patterns import PatternSearch, SearchSettings, SignDescent, search_patterns
+from iscp_lightning.patterns.canvas import Canvases, derived_seed
+from iscp_lightning.patterns.prepared import frozen_copy, prepare
+from iscp_lightning.patterns.search import SearchPool
+
+WHITE = SearchSettings(canvas="white")
+
+
+def search(classifier, images, labels, settings=WHITE, **kwargs):
+    return search_patterns(classifier, images, labels, settings, progress=False, **kwargs)
+
+
+def algorithm_1(classifier, canvas, images, target, settings, canvas_index):
+    """Algorithm 1 as printed, one problem alone, with the engine's image order."""
+    mask = torch.full(images.shape[2:], 0.5)
+    for epoch in range(settings.search_epochs):
+        generator = torch.Generator().manual_seed(
+            derived_seed(settings.seed, target, canvas_index + 1, epoch)
+        )
+        order = torch.randperm(len(images), generator=generator)
+        for rows in order.split(settings.search_batch_size):
+            mask.requires_grad_()
+            mixed = mask * canvas + (1 - mask) * images[rows]
+            log_probability = F.log_softmax(classifier(mixed), 1)[:, target]
+            loss = (-log_probability + settings.sparsity * mask.mean()).sum()
+            (gradient,) = torch.autograd.grad(loss, mask)
+            mask = (mask.detach() - settings.step_size * gradient.sign()).clamp(0, 1)
+    return mask
+
+
+def test_sign_descent_by_hand():
+    mask = torch.tensor([0.5, 0.01, 0.99, 0.3], requires_grad=True)
+    mask.grad = torch.tensor([3.0, 0.2, -7.0, 0.0])
+    SignDescent([mask], 0.02).step()
+    torch.testing.assert_close(mask.detach(), torch.tensor([0.48, 0.0, 1.0, 0.3]))
+
+
+@pytest.mark.parametrize("sparsity", [0.2, 8.0])
+def test_equals_algorithm_1_written_plainly(sparsity):
+    torch.manual_seed(0)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.ReLU(), nn.Linear(20, 2))
+    images, labels = grey_images(30)
+    settings = SearchSettings(sparsity, canvas="random", canvases_per_class=1, search_epochs=2)
+    found = search(classifier, images, labels, settings, search_fraction=0.5)
+    for row, target in enumerate(found.targets.tolist()):
+        index = int(found.canvas_indices[row])
+        pool = [i for i in found.search_indices.tolist() if labels[i] != target and i != index]
+        canvas = images[index] / 255
+        expected = algorithm_1(classifier, canvas, images[pool] / 255, target, settings, index)
+        torch.testing.assert_close(found.masks[row], expected)
+        mixed = expected * canvas + (1 - expected) * images[pool] / 255
+        loss = F.cross_entropy(classifier(mixed), torch.full((len(pool),), target))
+        objective = loss + sparsity * expected.mean()
+        torch.testing.assert_close(found.objectives[row].float(), objective.detach())
+
+
+def test_finds_the_planted_trigger():
+    classifier, corner = planted_trigger()
+    images, labels = grey_images()
+    settings = SearchSettings(sparsity=2.0, canvas="white")
+    found = search(classifier, images, labels, settings, classes=[1], search_fraction=0.5)
+    assert torch.equal(found.selected(4 / 64)[0], corner)
+    power = found.predictive_power(classifier, images, labels, pattern_sizes=[4 / 64])
+    assert power.predictive_power.item() == 1 / power.clean_accuracy[1]
+
+
+def test_sparsity_alone_empties_the_mask():
+    images, labels = grey_images()
+    flat = Linear(torch.zeros(2, 8, 8))
+    found = search(flat, images, labels, SearchSettings(1.0, canvas="white"), search_fraction=1.0)
+    assert found.masks.max() <= 0.5 - 5 * 5 * 0.02 + 1e-6
+    kept = search(flat, images, labels, SearchSettings(0.0, canvas="white"), search_fraction=1.0)
+    assert (kept.masks == 0.5).all()
+
+
+def test_sparsity_per_class():
+    images, labels = grey_images()
+    flat = Linear(torch.zeros(2, 8, 8))
+    found = search(flat, images, labels, SearchSettings([1.0, 0.0], canvas="white"))
+    assert found.masks[0].max() < 0.5
+    assert (found.masks[1] == 0.5).all()
+    with pytest.raises(ValueError, match=r"`sparsity`.*one per class \(2\), got 3"):
+        search(flat, images, labels, SearchSettings([1.0, 0.0, 0.0], canvas="white"))
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    test = Shapes(train_count=10, test_count=120).test()
+    return test.pixels(range(120)), test.labels
+
+
+FAST = {"canvases_per_class": 2, "search_epochs": 2, "canvas": "random"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_same_bits_for_every_batching(trained: Classifier, shapes, precision):
+    found = [
+        search(
+            trained,
+            *shapes,
+            SearchSettings(**FAST, precision=precision, micro_batch_size=size),
+            classes=classes,
+        )
+        for size, classes in [(128, [0, 3, 7]), (8, [0, 3, 7]), (128, [3])]
+    ]
+    if precision == "fp32":
+        assert torch.equal(found[0].masks, found[1].masks)
+        assert torch.equal(found[0].mask_means, found[1].mask_means)
+        assert torch.equal(found[0].masks[2:4], found[2].masks)
+    assert found[0].masks.unique().numel() > 2
+
+
+def test_bf16_pads_to_one_size(trained: Classifier, shapes):
+    images, labels = shapes
+    settings = SearchSettings(**FAST, precision="bf16")
+    canvases = Canvases(torch.tensor([0, 0, 1]), torch.tensor([5, 6, 7]), images[[5, 6, 7]])
+    pool = SearchPool(images[:40], labels[:40], torch.arange(40))
+    frozen = frozen_copy(trained, torch.device("cpu"))
+    sizes = []
+    masks = []
+    for owned in ([0, 1, 2], [1]):
+        engine = PatternSearch(frozen, canvases, pool, settings, 10, owned, problems_per_forward=3)
+        engine.network.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        mask, sums = engine.initial_masks, torch.zeros_like(engine.initial_masks)
+        optimizer = SignDescent([mask], 0.02)
+        for step in range(3):
+            engine.step(mask, sums, optimizer, (0, step))
+        masks.append(mask[1])
+    assert set(sizes) == {12}
+    assert torch.equal(*masks)
+
+
+def test_seed_decides(trained: Classifier, shapes):
+    one, same, other = (
+        search(
+            trained,
+            *shapes,
+            SearchSettings(canvas="white", search_epochs=1, seed=seed),
+            classes=[0],
+        )
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(one.masks, same.masks)
+    assert not torch.equal(one.masks, other.masks)
+
+
+def test_the_given_classifier_is_untouched():
+    classifier = create_classifier("resnet20", 2, 8).train()
+    classifier.network.fc.eval()
+    before, digest = copy.deepcopy(classifier.state_dict()), classifier_hash(classifier)
+    modes = [module.training for module in classifier.modules()]
+    images, labels = grey_images()
+    state = torch.get_rng_state()
+    search(classifier, images, labels, SearchSettings(canvas="random", search_epochs=1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert classifier_hash(classifier) == digest
+    assert all(torch.equal(before[k], v) for k, v in classifier.state_dict().items())
+    assert [module.training for module in classifier.modules()] == modes
+    assert all(p.requires_grad and p.grad is None for p in classifier.parameters())
+
+
+@pytest.mark.parametrize("architecture", ["resnet20", "test_resnet", "resnet18", "test_vit"])
+def test_prepared_networks_agree_with_the_given(architecture):
+    torch.manual_seed(0)
+    classifier = create_classifier(architecture, 5, 32)
+    images = torch.rand(6, 3, 32, 32)
+    with torch.no_grad():
+        classifier.train()(images)  # running statistics that folding must not lose
+        frozen = frozen_copy(classifier, torch.device("cpu"))
+        fast = prepare(frozen, "fp32")
+        torch.testing.assert_close(fast(images), frozen(images), rtol=1e-3, atol=1e-4)
+        coarse = prepare(frozen, "bf16")(images)
+    assert coarse.dtype == torch.bfloat16
+    torch.testing.assert_close(coarse.float(), frozen(images), rtol=0.1, atol=0.1)
+    if architecture != "test_vit":
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules())
+
+
+def test_a_network_that_cannot_be_traced_is_searched_as_it_is():
+    class Branching(Linear):
+        def forward(self, images):
+            return super().forward(images if images.sum() > 0 else images * 2)
+
+    images, labels = grey_images()
+    maps = planted_trigger()[0].maps.detach()
+    plain, branching = (search(kind(maps, 4.0), images, labels) for kind in (Linear, Branching))
+    assert torch.equal(plain.masks, branching.masks)
+
+
+def test_problems_with_fewer_images_idle_at_the_end_of_a_pass():
+    images, labels = grey_images(14)
+    labels[:] = torch.tensor([0] * 9 + [1] * 5)
+    settings = SearchSettings(canvas="white", search_epochs=1)
+    found = search(Linear(torch.zeros(2, 8, 8)), images, labels, settings, search_fraction=1.0)
+    steps = torch.tensor([2, 3])  # ceil(5 / 4) images of class 1 for target 0, ceil(9 / 4)
+    expected = 0.5 - 0.02 * steps
+    torch.testing.assert_close(found.masks.mean((1, 2)), expected)
+    means = torch.tensor([(0.48 + 0.46) / 2, (0.48 + 0.46 + 0.44) / 3])
+    torch.testing.assert_close(found.mask_means.mean((1, 2)), means)
+
+
+def test_a_canvas_is_left_out_of_its_own_search_images():
+    images, labels = grey_images(12)
+    settings = SearchSettings(canvas="random", canvases_per_class=12)
+    search_set = search_patterns
+    found = search_set(
+        Linear(torch.zeros(2, 8, 8)), images, labels, settings, search_fraction=1.0, progress=False
+    )
+    frozen = Linear(torch.zeros(2, 8, 8))
+    pool = SearchPool(images, labels, torch.arange(12))
+    canvases = Canvases(found.targets, found.canvas_indices, found.canvases)
+    engine = PatternSearch(frozen, canvases, pool, settings, 2)
+    for row, (target, index) in enumerate(zip(found.targets, found.canvas_indices, strict=True)):
+        used = set(engine._pass_order(0)[row].tolist()) - {-1}
+        assert used == {i for i in range(12) if labels[i] != target and i != index}
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 10)], ids=["grey", "not square"])
+def test_any_image_shape(shape):
+    images = torch.rand(20, *shape)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 2))
+    labels = torch.arange(20) % 2
+    found = search(classifier, images, labels, SearchSettings(canvas="random"))
+    assert found.masks.shape == (len(found), *shape[1:])
+    power = found.predictive_power(classifier, images, labels, pattern_sizes=[0.1])
+    assert power.predictive_power.shape == (len(found), 1)
+
+
+def test_a_thousand_classes():
+    labels = torch.arange(40) % 20
+    images = torch.randint(0, 255, (40, 3, 4, 4), dtype=torch.uint8)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(48, 1000))
+    names = [f"class {k}" for k in range(1000)]
+    settings = SearchSettings(canvas="white", search_epochs=1, micro_batch_size=2000)
+    found = search(classifier, images, labels, settings, class_names=names, search_fraction=0.5)
+    assert found.masks.shape == (1000, 4, 4)
+    assert found.winners.tolist() == list(range(1000))
+
+
+def test_classes_by_index_and_name():
+    images, labels = grey_images(classes=4)
+    classifier = Linear(torch.zeros(4, 8, 8))
+    names = ["a", "b", "c", "d"]
+    found = search(classifier, images, labels, classes=["c", 0], class_names=names)
+    assert found.targets.tolist() == [2, 0]
+    assert found.class_names == ("a", "b", "c", "d")
+
+
+def test_nan_while_mixing_names_the_class():
+    class Fragile(Linear):
+        def forward(self, images):
+            mixed = images.amax((1, 2, 3)) > 0.6  # only with the white canvas mixed in
+            return torch.where(mixed.unsqueeze(1), torch.nan, super().forward(images))
+
+    images, labels = grey_images()
+    with pytest.raises(ValueError, match="class 1 met NaN"):
+        search(Fragile(torch.ones(2, 8, 8)), images, labels, classes=[1])
+
+
+def test_a_test_set_that_is_too_small_is_named():
+    images, labels = grey_images(4)
+    with pytest.raises(ValueError, match="`search_fraction`"):
+        search(Linear(torch.zeros(2, 8, 8)), images, labels, search_fraction=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("search_epochs", 0),
+        ("search_batch_size", 0),
+        ("canvases_per_class", 0),
+        ("micro_batch_size", 0),
+        ("sparsity", -0.1),
+        ("sparsity", []),
+        ("step_size", 0.0),
+        ("step_size", 1.5),
+        ("seed", -1),
+        ("canvas", "black"),
+        ("precision", "fp16"),
+    ],
+)
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        SearchSettings(**{name: value})
+
+
+def test_float_images_and_image_sets_are_equal_inputs():
+    images, labels = grey_images()
+    classifier = planted_trigger()[0]
+    as_bytes = search(classifier, images, labels)
+    as_floats = search(classifier, to_float(images), labels)
+    as_set = search_patterns(
+        classifier, MemoryImages(images, labels), settings=WHITE, progress=False
+    )
+    assert torch.equal(as_bytes.masks, as_floats.masks)
+    assert torch.equal(as_bytes.masks, as_set.masks)
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="`labels`"):
+        search_patterns(classifier, images)

@@ -1,0 +1,31 @@
+"""Classifiers whose best pattern is known by hand."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """Logits (N, K) = scale * sum of the pixels weighed by K maps (K, H, W)."""
+
+    def __init__(self, maps: Tensor, scale: float = 1.0) -> None:
+        super().__init__()
+        self.maps = nn.Parameter(maps)
+        self.scale = scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * torch.einsum("nchw,khw->nk", images, self.maps)
+
+
+def planted_trigger(size: int = 8) -> tuple[nn.Module, Tensor]:
+    """A two-class model that says class 1 when the 2 x 2 corner is bright, and the corner."""
+    corner = torch.zeros(size, size)
+    corner[-2:, -2:] = 1
+    maps = torch.stack([torch.full((size, size), 0.02), corner])
+    return Linear(maps, scale=0.5), corner.bool()
+
+
+def grey_images(count: int = 40, size: int = 8, classes: int = 2) -> tuple[Tensor, Tensor]:
+    """Dark random images with balanced labels."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 120, (count, 3, size, size), generator=generator)
+    return images.to(torch.uint8), torch.arange(count) % classes

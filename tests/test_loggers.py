@@ -1,0 +1,243 @@
+import builtins
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import wandb
+from PIL import Image
+
+from iscp_lightning import loggers
+from iscp_lightning.cli import main
+from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger, has_wandb_login
+from iscp_lightning.patterns import PatternSet
+from iscp_lightning.patterns.snapshot import COLUMNS, LOGGED_SIDE
+from tests.wandb_records import read_offline_run
+
+KEY = "0123456789" * 4
+DEAD = "http://127.0.0.1:9"  # nothing listens there
+
+
+@pytest.fixture(autouse=True)
+def _wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("DATA", "CONFIG", "CACHE"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_IDENTITY_TOKEN_FILE", raising=False)
+    wandb.teardown()
+    yield
+    wandb.finish()
+    wandb.teardown()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(folder: Path, *metrics: dict[str, float]) -> None:
+    logger = RunCSVLogger(str(folder))
+    for row in metrics:
+        logger.log_metrics(row, step=int(row["at"]))
+    logger.finalize("success")
+
+
+def test_csv_continues_the_file_of_an_earlier_process(tmp_path: Path):
+    folder = tmp_path / "run"
+    write(folder, {"at": 0, "loss": 2.5}, {"at": 1, "loss": 1.5})
+    assert [path.name for path in folder.iterdir()] == ["metrics.csv"]
+    write(folder, {"at": 2, "loss": 0.5, "accuracy": 0.25})
+    write(folder, {"at": 3, "accuracy": 0.75})
+    assert [row["loss"] for row in rows(folder)] == ["2.5", "1.5", "0.5", ""]
+    assert [row["accuracy"] for row in rows(folder)] == ["", "", "0.25", "0.75"]
+    assert [row["step"] for row in rows(folder)] == ["0", "1", "2", "3"]
+
+
+def test_csv_forgets_what_a_resumed_run_repeats(tmp_path: Path):
+    logger = RunCSVLogger(str(tmp_path / "run"))
+    logger.drop_from(0)  # no file yet
+    write(tmp_path / "run", *({"at": step, "loss": step / 2} for step in (3, 7, 8, 12)))
+    logger.drop_from(8)
+    write(tmp_path / "run", {"at": 8, "loss": 0.125})
+    kept = [(row["step"], row["loss"]) for row in rows(tmp_path / "run")]
+    assert kept == [("3", "1.5"), ("7", "3.5"), ("8", "0.125")]
+
+
+MACHINE = "machine {} login user password " + KEY
+
+
+@pytest.mark.parametrize(
+    ("environment", "netrc", "expected"),
+    [
+        ({}, None, False),
+        ({"WANDB_API_KEY": KEY}, None, True),
+        ({"WANDB_API_KEY": ""}, None, False),
+        ({"WANDB_IDENTITY_TOKEN_FILE": "token.jwt"}, None, True),
+        ({}, MACHINE.format("api.wandb.ai"), True),
+        ({}, MACHINE.format("example.org"), False),
+        ({"WANDB_BASE_URL": DEAD}, MACHINE.format("api.wandb.ai"), False),
+        # W&B writes host and port of a server of one's own
+        ({"WANDB_BASE_URL": DEAD}, MACHINE.format("127.0.0.1:9"), True),
+        ({}, "machine api.wandb.ai nonsense", False),
+        ({}, b"\xff\xfe\x00machine", False),
+    ],
+)
+def test_finds_a_wandb_login(environment, netrc, expected, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if netrc is not None:
+        monkeypatch.setenv("NETRC", str(tmp_path / "some-netrc"))
+        content = netrc if isinstance(netrc, bytes) else netrc.encode()
+        (tmp_path / "some-netrc").write_bytes(content)
+    assert has_wandb_login() is expected
+
+
+def test_netrc_of_the_home_folder_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("NETRC")
+    assert not has_wandb_login()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".netrc").write_text(MACHINE.format("api.wandb.ai"))
+    assert has_wandb_login()
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "expected"),
+    [
+        (None, KEY, "online"),
+        (None, None, "offline"),
+        ("offline", KEY, "offline"),
+        ("disabled", KEY, "disabled"),
+        ("online", None, "online"),
+    ],
+)
+def test_wandb_mode(mode, key, expected, tmp_path, monkeypatch):
+    for name, value in (("WANDB_MODE", mode), ("WANDB_API_KEY", key)):
+        if value:
+            monkeypatch.setenv(name, value)
+    assert RunWandbLogger(str(tmp_path / "run"))._wandb_init["mode"] == expected
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_wandb_without_a_login_is_offline_and_asks_nothing(tmp_path, monkeypatch):
+    def asked(*_: object) -> None:
+        raise AssertionError("a prompt")
+
+    for stream in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, Terminal())
+    monkeypatch.setattr(builtins, "input", asked)
+    monkeypatch.setattr("getpass.getpass", asked)
+    monkeypatch.setattr(sys.stdin, "readline", asked)
+    monkeypatch.setenv("TERM", "xterm")
+    logger = RunWandbLogger(str(tmp_path / "run"), name="a name", version="abcd1234")
+    logger.log_metrics({"loss": 0.5}, step=3)
+    assert (logger.experiment.offline, logger.version) == (True, "abcd1234")
+    wandb.finish()
+    run = read_offline_run(tmp_path / "run")
+    assert [(row["loss"], row["trainer/global_step"]) for row in run.history] == [(0.5, 3)]
+    assert not list(tmp_path.glob("wandb*"))
+
+
+def test_wandb_survives_an_unreachable_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", DEAD)
+    monkeypatch.setattr(loggers, "WANDB_TIMEOUT", 1)
+    logger = RunWandbLogger(str(tmp_path / "run"), version="abcd1234")
+    with pytest.warns(UserWarning, match="W&B is not reachable, logging offline"):
+        logger.log_metrics({"loss": 0.5}, step=3)
+    logger.log_metrics({"loss": 0.25}, step=4)
+    wandb.finish()
+    run = read_offline_run(tmp_path / "run")
+    assert [row["loss"] for row in run.history] == [0.5, 0.25]
+
+
+def test_wandb_survives_a_refused_login(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "too-short")
+    logger = RunWandbLogger(str(tmp_path / "run"))
+    with pytest.warns(UserWarning, match="WANDB_API_KEY invalid"):
+        assert logger.experiment.offline
+
+
+def test_disabled_wandb_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    logger = RunWandbLogger(str(tmp_path / "run"))
+    logger.log_metrics({"loss": 0.5}, step=3)
+    logger.log_image("image", [Image.new("RGB", (4, 4))])
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+CONFIG = {
+    "data": {
+        "source": {
+            "class_path": "Shapes",
+            "init_args": {"train_count": 60, "test_count": 100, "size": 16},
+        },
+        "batch_size": 20,
+        "val_fraction": 0.2,
+    },
+    "model": {"class_path": "NaturalModule", "init_args": {"classifier": "resnet20"}},
+    "trainer": {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": [
+            {
+                "class_path": "PatternSnapshot",
+                "init_args": {
+                    "classes": [0, 1],
+                    "pattern_sizes": [0.1],
+                    "search": {"search_epochs": 1, "canvases_per_class": 1, "canvas": "white"},
+                },
+            }
+        ],
+    },
+}
+
+
+def test_records_of_an_offline_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "config.yaml").write_text(json.dumps(CONFIG))
+    main(["fit", "-c", "config.yaml", "--run", "tiny"])
+    wandb.finish()
+    run = read_offline_run(tmp_path / "runs" / "tiny")
+    (snapshot,) = (tmp_path / "runs/tiny/patterns").iterdir()
+    entries = PatternSet.load(snapshot).results["classes"]
+    assert [entry["name"] for entry in entries] == ["circle", "square"]
+
+    for entry in entries:
+        (logged,) = [row for row in run.history if f"pattern/{entry['name']}.filenames" in row]
+        (name,) = logged[f"pattern/{entry['name']}.filenames"]
+        (caption,) = logged[f"pattern/{entry['name']}.captions"]
+        power = entry["predictive_power"]["0.05"]
+        power_text = "nan" if power is None else f"{power:.3f}"
+        assert caption == f"{entry['name']}, epoch 1, PW {power_text}"
+        assert name in run.files
+        with Image.open(run.folder / name) as image:
+            assert image.size == (LOGGED_SIDE, LOGGED_SIDE)
+
+    (path,) = [row["patterns.path"] for row in run.history if "patterns.path" in row]
+    assert path in run.files
+    table = json.loads((run.folder / path).read_text())
+    assert table["columns"] == COLUMNS
+    assert COLUMNS == ["epoch", "class", "pattern_size", "predictive_power", "objective", "canvas"]
+    assert table["data"] == [
+        [1, entry["name"], size, entry["predictive_power"][f"{size:g}"], entry["objective"], -1]
+        for entry in entries
+        for size in (0.05, 0.1)
+    ]
+
+    config = run.config["config"]
+    assert config["seed_everything"] == 0
+    assert config["trainer"]["max_epochs"] == 1
+    assert config["model"]["init_args"]["classifier"] == "resnet20"
+    search = config["trainer"]["callbacks"][0]["init_args"]["search"]
+    assert (search["canvas"], search["step_size"]) == ("white", 0.02)  # defaults are logged too
+    assert any("test/clean_accuracy" in row for row in run.history)
