@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from iscp_lightning.runs import atomic_path
 
 WANDB_TIMEOUT = 20  # seconds to wait for a server before going on offline
+WANDB_FINISH_TIMEOUT = 300  # seconds to upload the rest at the end; the files stay on disk
 
 
 class RunCSVLogger(CSVLogger):
@@ -90,6 +91,9 @@ class RunWandbLogger(WandbLogger):
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_login() else "offline")
+        settings = wandb.Settings(init_timeout=WANDB_TIMEOUT)
+        if hasattr(settings, "finish_timeout"):  # without it, W&B retries for days
+            settings.finish_timeout = WANDB_FINISH_TIMEOUT
         Path(save_dir).mkdir(parents=True, exist_ok=True)
         super().__init__(
             name=name,
@@ -97,7 +101,7 @@ class RunWandbLogger(WandbLogger):
             version=version,
             project=project,
             mode=mode,
-            settings=wandb.Settings(init_timeout=WANDB_TIMEOUT),
+            settings=settings,
         )
 
     @property

@@ -158,6 +158,12 @@ def test_wandb_survives_an_unreachable_server(tmp_path, monkeypatch):
     assert [row["loss"] for row in run.history] == [0.5, 0.25]
 
 
+def test_wandb_gives_up_a_server_that_goes_away(tmp_path):
+    settings = RunWandbLogger(str(tmp_path / "run"))._wandb_init["settings"]
+    assert settings.init_timeout == loggers.WANDB_TIMEOUT
+    assert settings.finish_timeout == loggers.WANDB_FINISH_TIMEOUT > 0  # 0 waits for days
+
+
 def test_wandb_survives_a_refused_login(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "too-short")
     logger = RunWandbLogger(str(tmp_path / "run"))

@@ -126,7 +126,8 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _spec(stored: dict[str, Any]) -> ClassifierSpec:
-    spec = ClassifierSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    spec = ClassifierSpec(**fields)
     if not isinstance(spec.architecture, str):
         raise TypeError(f"its architecture is {spec.architecture!r}")
     return spec

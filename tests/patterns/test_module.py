@@ -106,6 +106,7 @@ def test_its_loader_wins_over_the_data_modules(tmp_path, weights, shapes, monkey
     trainer_for(tmp_path).fit(module_for(weights), datamodule=shapes)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_checkpoint_resumes_to_the_same_bits(tmp_path, weights, shapes):
     module = module_for(weights)
     trainer_for(tmp_path).fit(module, datamodule=shapes)
@@ -116,6 +117,7 @@ def test_checkpoint_resumes_to_the_same_bits(tmp_path, weights, shapes):
         assert torch.equal(getattr(resumed, name), getattr(module, name)), name
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_plain_test_of_a_checkpoint_measures(tmp_path, weights, shapes):
     module = module_for(weights)
     trainer_for(tmp_path).search(module, shapes)

@@ -170,6 +170,13 @@ def test_a_search_of_winners_has_no_figure_of_canvases(tmp_path):
     assert images(tmp_path) == ["patterns.png", "predictive_power.png"]
 
 
+def test_chosen_canvas_is_marked(tmp_path, drawn):
+    write_search(tmp_path, pattern_set(), ALL[1:], power(DEFINED[1:]), SIZES, "held_out")
+    _, labels = drawn["pattern_grid"]
+    assert labels["row_labels"] == ["cat", "eel"]
+    assert labels["captions"] == [["PW -", "PW 0.250 (chosen)"], ["PW 0.750 (chosen)", "PW 1.000"]]
+
+
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
     """Arguments of the last call of the two drawing functions, which still draw."""
