@@ -37,6 +37,10 @@ from iscp_lightning.runs import RUN_VARIABLE, atomic_path, may_write, write_json
 
 DEMO = Path(__file__).with_name("demo.yaml")
 RUNS = Path("runs")
+HARMLESS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.9 or newer
+    r"The '.*_dataloader' does not have many workers",  # the images are in memory
+)
 
 # Python caches Optional[Union[float, int]] under the first order it meets, which is not Trainer's:
 # without this, `--trainer.limit_train_batches 1` is read as 1.0, all batches.
@@ -194,9 +198,12 @@ def main(args: ArgsType = None) -> CLI:
     Args:
         args: Arguments without the program name; None takes the process's own.
     """
-    given = sys.argv[1:] if args is None else args
-    if isinstance(given, Sequence):
-        given = complete_arguments([str(item) for item in given])
+    if args is None:
+        sys.argv[1:] = complete_arguments(sys.argv[1:])
+    elif isinstance(args, Sequence):
+        args = complete_arguments([str(item) for item in args])
+    for harmless in HARMLESS:
+        warnings.filterwarnings("ignore", harmless)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return CLI(
         L.LightningModule,
@@ -209,7 +216,7 @@ def main(args: ArgsType = None) -> CLI:
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": "python -m iscp_lightning", "version": __version__},
         trainer_defaults={"inference_mode": False, "num_sanity_val_steps": 0},
-        args=given,
+        args=args,
     )
 
 
