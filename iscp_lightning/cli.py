@@ -40,6 +40,8 @@ RUNS = Path("runs")
 HARMLESS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.9 or newer
     r"The '.*_dataloader' does not have many workers",  # the images are in memory
+    r"Checkpoint directory .* exists and is not empty",  # `--resume` means it
+    r"Total length of `list` across ranks is zero",  # `val_fraction: 0` means it
 )
 
 # Python caches Optional[Union[float, int]] under the first order it meets, which is not Trainer's:

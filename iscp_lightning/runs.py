@@ -27,6 +27,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(0o644)  # safetensors keeps its files to their owner
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -127,7 +127,11 @@ def choose_canvases(
             )
         targets += [target] * len(candidates)
         indices += candidates
-    return Canvases(torch.tensor(targets), torch.tensor(indices), _pixels(images, indices))
+    return Canvases(
+        torch.tensor(targets, dtype=torch.int64),
+        torch.tensor(indices, dtype=torch.int64),
+        _pixels(images, indices),
+    )
 
 
 def _candidates(

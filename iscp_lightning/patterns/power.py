@@ -55,6 +55,7 @@ class PredictivePower(Metric):
     Args:
         patterns: The P patterns to measure.
         pattern_sizes: The S sizes, as shares of the pixels.
+        sync_on_compute: Whether `compute` sums over processes.
     """
 
     is_differentiable = False
@@ -65,8 +66,10 @@ class PredictivePower(Metric):
     correct: Tensor
     seen: Tensor
 
-    def __init__(self, patterns: PatternSet, pattern_sizes: Sequence[float]) -> None:
-        super().__init__()
+    def __init__(
+        self, patterns: PatternSet, pattern_sizes: Sequence[float], sync_on_compute: bool = True
+    ) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         self.targets = patterns.targets
         self.canvas_indices = patterns.canvas_indices
         self.canvases = patterns.canvases
@@ -141,8 +144,7 @@ def measure_power(
     device = device or module_device(classifier)
     frozen = frozen_copy(classifier, device)
     indices = measured_indices(patterns, torch.arange(len(images)), measure_on)
-    metric = PredictivePower(patterns, pattern_sizes).to(device)
-    metric.sync_on_compute = False
+    metric = PredictivePower(patterns, pattern_sizes, sync_on_compute=False).to(device)
     chunks = tqdm(indices.split(EVALUATION_BATCH), desc="predictive power", disable=not progress)
     for chunk in chunks:
         batch = Batch(to_float(images.pixels(chunk).to(device)), images.labels[chunk], chunk)

@@ -245,6 +245,12 @@ def test_training_order_and_augmentation_depend_on_seed_and_epoch_alone():
     assert (shown[0] != shown[1]).flatten(1).any(1).double().mean() > 0.9
 
 
+def test_a_second_fit_repeats_the_draws_of_the_first():
+    data = _data()
+    first, second = _fit(data, max_epochs=1), _fit(data, max_epochs=1)  # both end in epoch 0
+    assert torch.equal(first.images[0], second.images[0])
+
+
 def test_only_training_images_are_augmented():
     data = _data()
     module = _fit(data, max_epochs=1, num_sanity_val_steps=1)
