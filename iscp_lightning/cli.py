@@ -29,7 +29,7 @@ from torch import Tensor
 
 from iscp_lightning import __version__
 from iscp_lightning.data import ImageDataModule
-from iscp_lightning.loggers import RunCSVLogger
+from iscp_lightning.loggers import RunCSVLogger, finish_wandb
 from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.patterns.results import format_table
 from iscp_lightning.patterns.snapshot import read_snapshots
@@ -207,7 +207,7 @@ def main(args: ArgsType = None) -> CLI:
     for harmless in HARMLESS:
         warnings.filterwarnings("ignore", harmless)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    return CLI(
+    cli = CLI(
         L.LightningModule,
         ImageDataModule,
         trainer_class=Trainer,
@@ -220,6 +220,8 @@ def main(args: ArgsType = None) -> CLI:
         trainer_defaults={"inference_mode": False, "num_sanity_val_steps": 0},
         args=args,
     )
+    finish_wandb()
+    return cli
 
 
 def complete_arguments(args: list[str]) -> list[str]:

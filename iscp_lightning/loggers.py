@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import netrc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -130,3 +131,9 @@ def has_wandb_login() -> bool:
         return netrc.netrc(str(path)).authenticators(host) is not None
     except (OSError, RuntimeError, UnicodeError, netrc.NetrcParseError):  # no file, no home, ...
         return False
+
+
+def finish_wandb() -> None:
+    """End the process's W&B run, if there is one, so that the next run gets its own."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
