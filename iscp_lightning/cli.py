@@ -33,7 +33,7 @@ from iscp_lightning.loggers import RunCSVLogger, finish_wandb
 from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.patterns.results import format_table
 from iscp_lightning.patterns.snapshot import read_snapshots
-from iscp_lightning.runs import RUN_VARIABLE, atomic_path, may_write, write_json
+from iscp_lightning.runs import RUN_VARIABLE, atomic_path, is_dry, may_write, write_json
 
 DEMO = Path(__file__).with_name("demo.yaml")
 RUNS = Path("runs")
@@ -88,6 +88,11 @@ class EpochCheckpoint(ModelCheckpoint):
         """Return the file path for the metrics, with `epoch` one higher than Lightning's."""
         completed = metrics | {"epoch": metrics["epoch"] + 1}
         return super().format_checkpoint_name(completed, filename, ver, prefix)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the last checkpoint, except in a dry run, where Lightning forgets to ask."""
+        if not is_dry(trainer):
+            super().on_train_end(trainer, pl_module)
 
 
 class SaveConfig(SaveConfigCallback):

@@ -54,7 +54,12 @@ def finite(value: Any) -> Any:  # noqa: ANN401
 
 def may_write(trainer: Any) -> bool:  # noqa: ANN401
     """Return whether this process of a Trainer writes artefacts: rank 0, and no dry run."""
-    return bool(trainer.is_global_zero and not trainer.fast_dev_run)
+    return bool(trainer.is_global_zero) and not is_dry(trainer)
+
+
+def is_dry(trainer: Any) -> bool:  # noqa: ANN401
+    """Return whether a Trainer only tries its loops out (`fast_dev_run`)."""
+    return bool(trainer.fast_dev_run)
 
 
 def provenance(**facts: Any) -> dict[str, Any]:  # noqa: ANN401

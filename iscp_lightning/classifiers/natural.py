@@ -138,9 +138,11 @@ class NaturalModule(L.LightningModule):
         prefix = metrics.prefix
         data = self._trainer_data()
         names = data.class_names if data is not None else range(self.num_classes)
-        self.log(f"{prefix}clean_accuracy", values[f"{prefix}clean_accuracy"], prog_bar=True)
+        overall = values[f"{prefix}clean_accuracy"]
+        self.log(f"{prefix}clean_accuracy", overall, prog_bar=True, sync_dist=True)
         per_class = zip(names, values[f"{prefix}per_class"], strict=True)
-        self.log_dict({f"{prefix}clean_accuracy/{name}": value for name, value in per_class})
+        named = {f"{prefix}clean_accuracy/{name}": value for name, value in per_class}
+        self.log_dict(named, sync_dist=True)
 
     def _trainer_data(self) -> Any:  # noqa: ANN401
         return getattr(self.trainer, "datamodule", None)

@@ -203,7 +203,7 @@ class PatternSearchModule(L.LightningModule):
         winners = torch.isin(self._measured, self._found.winners)
         values = power.predictive_power.cpu()[winners].nanmean(0)
         for size, value in zip(self.pattern_sizes, values.tolist(), strict=True):
-            self.log(f"mean_predictive_power/{size:g}", value)
+            self.log(f"mean_predictive_power/{size:g}", value, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the chosen canvases and the padding that bf16 results depend on."""

@@ -26,7 +26,7 @@ from iscp_lightning.patterns.results import (
     write_dynamics,
 )
 from iscp_lightning.patterns.search import SearchSettings
-from iscp_lightning.runs import may_write
+from iscp_lightning.runs import is_dry, may_write
 
 LOGGED_SIDE = 128  # small patterns are enlarged for loggers, which would blur them
 COLUMNS = ["epoch", "class", "pattern_size", "predictive_power", "objective", "canvas"]
@@ -91,7 +91,7 @@ class PatternSnapshot(L.Callback):
         self._done = epoch
         data, settings = self._data(trainer), self.search
         indices = data.search_indices
-        if getattr(trainer, "fast_dev_run", False):
+        if is_dry(trainer):
             settings = replace(settings, search_epochs=1, canvases_per_class=1)
             indices = indices[:: max(1, len(indices) // 20)]
         classifier: Any = module.classifier
