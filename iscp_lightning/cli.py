@@ -151,7 +151,9 @@ class CLI(LightningCLI):
         config.checkpoint.dirpath = str(folder / "checkpoints")
         if config.resume:
             config.ckpt_path = str(folder / "checkpoints" / "last.ckpt")
-        if trainer.logger is None or trainer.logger is True:
+        if trainer.fast_dev_run:
+            trainer.logger = False  # a logger would make its folder
+        elif trainer.logger is None or trainer.logger is True:
             trainer.logger = default_loggers(folder)
         if self.subcommand == "search" and trainer.strategy == "auto" and processes(trainer) > 1:
             trainer.strategy = "class_parallel"
