@@ -25,6 +25,7 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from iscp_lightning import __version__
@@ -33,7 +34,14 @@ from iscp_lightning.loggers import RunCSVLogger, finish_wandb
 from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.patterns.results import format_table
 from iscp_lightning.patterns.snapshot import read_snapshots
-from iscp_lightning.runs import RUN_VARIABLE, atomic_path, is_dry, may_write, write_json
+from iscp_lightning.runs import (
+    RUN_VARIABLE,
+    atomic_path,
+    is_dry,
+    may_write,
+    process_rank,
+    write_json,
+)
 
 DEMO = Path(__file__).with_name("demo.yaml")
 RUNS = Path("runs")
@@ -68,7 +76,7 @@ class Trainer(L.Trainer):
         """
         if not isinstance(model, PatternSearchModule):
             raise TypeError(f"`model` must be a PatternSearchModule, got {type(model).__name__}")
-        self.fit_loop.max_epochs = model.search.search_epochs
+        self.fit_loop.max_epochs = model.search.search_epochs  # else Lightning warns of 1,000
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")
             self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
@@ -93,6 +101,21 @@ class EpochCheckpoint(ModelCheckpoint):
         """Save the last checkpoint, except in a dry run, where Lightning forgets to ask."""
         if not is_dry(trainer):
             super().on_train_end(trainer, pl_module)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints beside their final name: Lightning moves them there from /tmp."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Write the checkpoint, so that the path never holds half of one."""
+        del storage_options
+        with atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -155,12 +178,16 @@ class CLI(LightningCLI):
             trainer.logger = False  # a logger would make its folder
         elif trainer.logger is None or trainer.logger is True:
             trainer.logger = default_loggers(folder)
+        for logger in trainer.logger if isinstance(trainer.logger, list) else []:
+            if logger.class_path.startswith("iscp_lightning."):
+                logger.init_args.save_dir = str(folder)  # a resumed run may have moved
         if self.subcommand == "search" and trainer.strategy == "auto" and processes(trainer) > 1:
             trainer.strategy = "class_parallel"
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
         """Return the Trainer, whose CSV log forgets what a resumed run will write again."""
         trainer = super().instantiate_trainer(**kwargs)
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         config = self.config[self.subcommand]
         has_csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
         if trainer.loggers and not has_csv and may_write(trainer):
@@ -261,24 +288,22 @@ def run_folder(config: Namespace, subcommand: str) -> Path:
         if not (folder / "checkpoints" / "last.ckpt").is_file():
             fail(f"`--resume {folder}`: no checkpoint in {folder / 'checkpoints'}")
     else:
-        name = config.run or f"{subcommand}-{time.strftime('%Y%m%d-%H%M%S')}"
+        many = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+        stamp = os.environ["SLURM_JOB_ID"] if many else time.strftime("%Y%m%d-%H%M%S")
+        name = config.run or f"{subcommand}-{stamp}"
         if Path(name).name != name or name in (".", ".."):
             fail(f"`--run` must be a plain folder name under {RUNS}/, got {name!r}")
         if "TORCHELASTIC_RUN_ID" in os.environ and not config.run:
             fail("`--run NAME` must be given under torchrun, so that all processes agree on it")
         folder = RUNS / name
-        if process_rank() == 0 and folder.exists() and not config.trainer.fast_dev_run:
+        requeued = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0  # Lightning goes on by itself
+        checked = process_rank() == 0 and not requeued and not config.trainer.fast_dev_run
+        if checked and folder.exists():
             if not config.overwrite:
                 fail(f"{folder} exists: choose another `--run`, or give `--overwrite`")
             shutil.rmtree(folder)
     os.environ[RUN_VARIABLE] = str(folder)
     return folder
-
-
-def process_rank() -> int:
-    """Return this process's global rank as far as its launcher has said it, else 0."""
-    variables = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((int(os.environ[name]) for name in variables if name in os.environ), 0)
 
 
 def default_loggers(folder: Path) -> list[Namespace]:

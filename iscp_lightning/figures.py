@@ -170,48 +170,6 @@ def predictive_power_curve(
     return figure
 
 
-def canvas_bars(
-    labels: Sequence[str],
-    means: ArrayLike,
-    deviations: ArrayLike,
-    *,
-    ylabel: str,
-    title: str | None = None,
-) -> Figure:
-    """Plot one bar for each canvas kind, with its value printed above it.
-
-    Args:
-        labels: N names of the bars.
-        means: Heights of the bars, floats in [0, 1] of shape (N,); NaN is shown as "n/a".
-        deviations: Half lengths of the error bars, as ``means``; NaN draws none.
-        ylabel: Label of the y axis, such as "mean predictive power (mPW)".
-        title: Heading of the plot.
-
-    Returns:
-        A figure of one axes, whose y axis goes from 0 to 1 or more.
-
-    Raises:
-        ValueError: If ``labels`` is empty or an array has another shape.
-    """
-    from matplotlib.figure import Figure
-
-    _require(len(labels) > 0, "labels", "empty", "one or more names")
-    heights = _floats("means", means, (len(labels),))
-    errors = _floats("deviations", deviations, (len(labels),))
-    slot = max(0.8, _extent(Figure(), labels, 9)[0])
-    figure, axes = _single_axes(title, width=1 + slot * (len(labels) + 0.5))
-    places, tops = np.arange(len(labels)), np.nan_to_num(heights) + np.nan_to_num(errors)
-    axes.bar(places, heights, 0.65, yerr=errors, color=_COLOURS[0], alpha=0.85, capsize=3)
-    for place, height, top in zip(places, heights, tops, strict=True):
-        text = "n/a" if np.isnan(height) else f"{height:.2f}"
-        axes.annotate(text, (place, top), (0, 4), textcoords="offset points", ha="center", size=8)
-    axes.set_xticks(places, labels, size=9)
-    axes.set_xlim(-0.75, len(labels) - 0.25)
-    _finish(axes, "", ylabel, 1.08 * max(1.0, float(tops.max())))
-    axes.xaxis.grid(False)
-    return figure
-
-
 def settling_curves(
     epochs: Sequence[int],
     overlap: ArrayLike,
@@ -266,39 +224,6 @@ def settling_curves(
     figure.legend(lines, labels, loc="outside right center", fontsize=8)
     size = f"pattern size {100 * pattern_size:g} %"
     figure.suptitle(f"{title} ({size})" if title else size.capitalize(), size=11)
-    return figure
-
-
-def accuracy_curve(
-    epochs: Sequence[int],
-    curves: Mapping[str, ArrayLike],
-    *,
-    ylabel: str = "accuracy",
-    title: str | None = None,
-) -> Figure:
-    """Plot accuracies against the epoch.
-
-    Args:
-        epochs: E numbers of completed epochs.
-        curves: For each label, such as "clean accuracy", floats in [0, 1] of shape (E,), NaN
-            where undefined.
-        ylabel: Label of the y axis.
-        title: Heading of the plot.
-
-    Returns:
-        A figure of one axes with a line for each label; the y axis goes from 0 to 1.
-
-    Raises:
-        ValueError: If ``epochs`` or ``curves`` is empty or a curve has another shape.
-    """
-    _require(len(epochs) > 0, "epochs", "empty", "one or more numbers")
-    _require(len(curves) > 0, "curves", "empty", "one or more arrays")
-    figure, axes = _single_axes(title)
-    for i, (label, values) in enumerate(curves.items()):
-        accuracy = _floats(f"curves[{label!r}]", values, (len(epochs),))
-        axes.plot(epochs, accuracy, label=label, **_style(i))
-    _finish(axes, "epoch", ylabel)
-    figure.legend(loc="outside right center", fontsize=8)
     return figure
 
 

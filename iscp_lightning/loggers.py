@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_warn
 
-from iscp_lightning.runs import atomic_path
+from iscp_lightning.runs import atomic_path, process_rank
 
 WANDB_TIMEOUT = 20  # seconds to wait for a server before going on offline
 WANDB_FINISH_TIMEOUT = 300  # seconds to upload the rest at the end; the files stay on disk
@@ -95,7 +95,8 @@ class RunWandbLogger(WandbLogger):
         settings = wandb.Settings(init_timeout=WANDB_TIMEOUT)
         if hasattr(settings, "finish_timeout"):  # without it, W&B retries for days
             settings.finish_timeout = WANDB_FINISH_TIMEOUT
-        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        if process_rank() == 0:  # others must not make the folder before rank 0 has checked it
+            Path(save_dir).mkdir(parents=True, exist_ok=True)
         super().__init__(
             name=name,
             save_dir=save_dir,

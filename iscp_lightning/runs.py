@@ -52,6 +52,12 @@ def finite(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def process_rank() -> int:
+    """Return this process's global rank as far as its launcher has said it, else 0."""
+    variables = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((int(os.environ[name]) for name in variables if name in os.environ), 0)
+
+
 def may_write(trainer: Any) -> bool:  # noqa: ANN401
     """Return whether this process of a Trainer writes artefacts: rank 0, and no dry run."""
     return bool(trainer.is_global_zero) and not is_dry(trainer)

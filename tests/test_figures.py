@@ -206,38 +206,6 @@ def test_predictive_power_curve_rejects(sizes, curves, message):
 
 
 @pytest.mark.filterwarnings("error")
-def test_canvas_bars():
-    labels = ["white", "class image", "image of another class"]
-    figure = figures.canvas_bars(
-        labels, [0.314, NAN, 0.9], [0.1, NAN, 0.3], ylabel="mean predictive power (mPW)"
-    )
-    figure.savefig(io.BytesIO())
-    (axes,) = figure.axes
-    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], [0.314, NAN, 0.9])
-    assert [text.get_text() for text in axes.texts] == ["0.31", "n/a", "0.90"]
-    (errors,) = axes.collections
-    np.testing.assert_allclose(errors.get_segments()[0][:, 1], [0.214, 0.414])
-    assert [text.get_text() for text in axes.get_xticklabels()] == labels
-    assert not overlapping(axes.get_xticklabels())
-    assert axes.get_ylim()[0] == 0
-    assert axes.get_ylim()[1] > 1.2
-    assert axes.get_ylabel() == "mean predictive power (mPW)"
-
-
-@pytest.mark.parametrize(
-    ("labels", "means", "deviations", "message"),
-    [
-        ([], [], [], "`labels` is empty"),
-        (["a", "b"], [1.0], [0.1, 0.1], r"`means` .*\(1,\).*\(2,\)"),
-        (["a", "b"], [1.0, 1.0], [[0.1, 0.1]], r"`deviations` .*\(1, 2\).*\(2,\)"),
-    ],
-)
-def test_canvas_bars_rejects(labels, means, deviations, message):
-    with pytest.raises(ValueError, match=message):
-        figures.canvas_bars(labels, means, deviations, ylabel="y")
-
-
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("classes", [1, 3, 20, 21])
 def test_settling_curves(classes):
     overlap, power = RNG.random((2, classes, 4))
@@ -298,50 +266,20 @@ def test_settling_curves_rejects(change, message):
         figures.settling_curves(**(good | change))
 
 
-def test_accuracy_curve():
-    clean, train = np.array([0.1, NAN, 0.9]), np.array([0.2, 0.5, 1.0])
-    figure = figures.accuracy_curve(
-        [1, 2, 3], {"clean accuracy": clean, "training accuracy": train}, title="Training"
-    )
-    (axes,) = figure.axes
-    assert [line.get_label() for line in axes.lines] == ["clean accuracy", "training accuracy"]
-    for line, values in zip(axes.lines, (clean, train), strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
-        np.testing.assert_array_equal(line.get_ydata(), values)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "accuracy")
-    assert figure.get_suptitle() == "Training"
-    assert axes.get_ylim()[0] == 0
-    assert axes.get_ylim()[1] > 1
-
-
 @pytest.mark.parametrize("epochs", [[1], [1, 2], [10, 20, 30]])
 def test_epoch_ticks_are_whole_numbers(epochs):
-    figure = figures.accuracy_curve(epochs, {"a": np.ones(len(epochs))})
+    ones = np.ones((1, len(epochs)))
+    figure = figures.settling_curves(epochs, ones, ones, class_names=["a"], pattern_size=0.05)
     ticks = figure.axes[0].get_xticks()
     assert len(ticks) > 0
     assert all(float(tick).is_integer() for tick in ticks)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "curves", "message"),
-    [
-        ([1, 2], {"a": [0.5]}, r"`curves\['a'\]` .*\(1,\).*\(2,\)"),
-        ([1, 2], {}, "`curves` is empty"),
-        ([], {"a": []}, "`epochs` is empty"),
-    ],
-)
-def test_accuracy_curve_rejects(epochs, curves, message):
-    with pytest.raises(ValueError, match=message):
-        figures.accuracy_curve(epochs, curves)
 
 
 def draw_everything():
     ones = np.ones((2, 3))
     figures.pattern_grid([[image(), None]], row_labels=["a"], column_labels=["b", "c"], title="t")
     figures.predictive_power_curve([0.1, 0.2, 0.3], {"a": ones}, title="t")
-    figures.canvas_bars(["a"], [1.0], [0.1], ylabel="y", title="t")
     figures.settling_curves([1, 2, 3], ones, ones, class_names=["a", "b"], pattern_size=0.1)
-    figures.accuracy_curve([1, 2, 3], {"a": [0, 0, 1]}, title="t")
 
 
 def test_rc_params_stay_unchanged():
@@ -360,7 +298,6 @@ spec = importlib.util.spec_from_file_location("figures", {figures.__file__!r})
 figures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(figures)
 print("matplotlib" in sys.modules)
-figures.accuracy_curve([1], {{"a": [0.5]}})
 figures.pattern_grid([[None]], row_labels=["a"], column_labels=["b"])
 print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
 """

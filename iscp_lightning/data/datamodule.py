@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import lightning as L
 import torch
@@ -12,8 +11,9 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset
 
 from iscp_lightning.data.augment import Augmentation
-from iscp_lightning.data.images import Batch, ImageSet, as_is, to_float
+from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, as_is, to_float
 from iscp_lightning.data.sources import ImageSource, Shapes
+from iscp_lightning.data.splits import stratified_split
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -108,12 +108,11 @@ class ImageDataModule(L.LightningDataModule):
         train, test = self.source.train(), self.source.test()
         pool = torch.arange(len(train) if train else 0)
         if test is None and train is not None:
-            test = train
-            test_pool, pool = stratified_split(train.labels, pool, self.test_fraction, self.seed)
-        elif test is not None:
-            test_pool = torch.arange(len(test))
-        else:
+            chosen, pool = stratified_split(train.labels, pool, self.test_fraction, self.seed)
+            test = ChosenImages(train, chosen)
+        if test is None:
             raise ValueError("`source` has neither training nor test images")
+        test_pool = torch.arange(len(test))
         if train is not None:
             val, pool = stratified_split(train.labels, pool, self.val_fraction, self.seed)
             self._parts |= {"train": (train, pool), "val": (train, val)}
@@ -139,16 +138,26 @@ class ImageDataModule(L.LightningDataModule):
         return self._loader(subset, DistributedSampler(subset, *self._ranks, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Yield the validation images, each once; no loader without a validation part."""
+        """Yield the validation images; no loader without a validation part.
+
+        Several processes see a few images twice, so that they make equally many steps.
+        """
         images, indices = self._part("val")
         if len(indices) == 0:  # Lightning cannot know that no validation is what was asked for
             warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
             return []
-        return self._unshuffled(images, indices)
+        # a fit's validation goes through DDP, whose ranks must make equally many steps
+        subset = Subset(images, indices.tolist())
+        return self._loader(subset, DistributedSampler(subset, *self._ranks, shuffle=False))
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """Yield the test images, each once, one loader per entry of `test_names`."""
-        return [self._unshuffled(*self._parts[name]) for name in self.test_names]
+        loaders = []
+        for images, indices in (self._parts[name] for name in self.test_names):
+            subset = Subset(images, indices.tolist())
+            sampler = UnrepeatedDistributedSampler(subset, *self._ranks, shuffle=False)
+            loaders.append(self._loader(subset, sampler))
+        return loaders
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Return the batch with float32 images in [0, 1], augmented while training."""
@@ -181,11 +190,6 @@ class ImageDataModule(L.LightningDataModule):
             (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         )
 
-    def _unshuffled(self, images: ImageSet, indices: Tensor) -> DataLoader[Batch]:
-        subset = Subset(images, indices.tolist())
-        sampler = UnrepeatedDistributedSampler(subset, *self._ranks, shuffle=False)
-        return self._loader(subset, sampler)
-
     def _loader(self, subset: Subset[Batch], sampler: Sampler[int]) -> DataLoader[Batch]:
         return DataLoader(
             subset,
@@ -196,49 +200,3 @@ class ImageDataModule(L.LightningDataModule):
             collate_fn=as_is,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def stratified_split(
-    labels: Tensor, pool: Tensor, fraction: float, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Return `fraction` of the pool with equal shares of each class, and the rest; both sorted.
-
-    Args:
-        labels: (N,) class index of every image of the set.
-        pool: (n,) indices of the images to split.
-        fraction: Share of each class in the first part, in [0, 1], rounded to whole images.
-        seed: Fixes the choice.
-    """
-    generator = Generator().manual_seed(seed)
-    chosen: list[Tensor] = []
-    for label in labels[pool].unique():
-        members = pool[labels[pool] == label]
-        count = round(fraction * len(members))
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    first = torch.cat([*chosen, pool[:0]]).sort().values
-    rest = pool[~torch.isin(pool, first)]
-    return first, rest
-
-
-def class_indices(classes: Sequence[int | str] | None, names: Sequence[str]) -> list[int]:
-    """Return class indices for a mixture of indices and names; None means all classes.
-
-    Raises:
-        ValueError: if a name is unknown, an index out of range, or a class given twice.
-    """
-    if classes is None:
-        return list(range(len(names)))
-    indices = []
-    for given in classes:
-        if isinstance(given, int) and 0 <= given < len(names):
-            indices.append(given)
-        elif given in names:
-            indices.append(list(names).index(str(given)))
-        else:
-            raise ValueError(
-                f"`classes` has {given!r}; allowed are 0 to {len(names) - 1} "
-                f"and the names {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
-            )
-    if len(set(indices)) != len(indices):
-        raise ValueError(f"`classes` names a class twice: {list(classes)}")
-    return indices

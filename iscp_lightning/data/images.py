@@ -99,6 +99,25 @@ class MemoryImages(ImageSet):
         return self.images[torch.as_tensor(indices)]
 
 
+class ChosenImages(ImageSet):
+    """Some images of another set, renumbered from 0.
+
+    Args:
+        images: The other set.
+        rows: (n,) int64, which of its images.
+    """
+
+    def __init__(self, images: ImageSet, rows: Tensor) -> None:
+        textures = None if images.textures is None else images.textures[rows]
+        super().__init__(images.labels[rows], textures)
+        self.images = images
+        self.rows = rows
+
+    def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Return the chosen images, uint8 (len(indices), C, H, W)."""
+        return self.images.pixels(self.rows[torch.as_tensor(indices)])
+
+
 class FileImages(ImageSet):
     """Images decoded from files whenever they are asked for.
 

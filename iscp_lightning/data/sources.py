@@ -120,12 +120,15 @@ class TorchvisionSource(ImageSource):
     def __init__(self, root: str = "data", download: bool = True) -> None:
         self.root = root
         self.download = download
+        self._names: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names as torchvision gives them; the digits of SVHN are numbered."""
-        classes = getattr(self._read(False), "classes", range(self.num_classes))
-        return tuple(str(name) for name in classes)
+        if not self._names:
+            classes = getattr(self._read(False), "classes", range(self.num_classes))
+            self._names = tuple(str(name) for name in classes)
+        return self._names
 
     def prepare(self) -> None:
         """Download what is missing."""

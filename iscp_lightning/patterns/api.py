@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from iscp_lightning.classifiers.checkpoints import classifier_hash
-from iscp_lightning.data.datamodule import class_indices, stratified_split
 from iscp_lightning.data.images import ImageSet, MemoryImages
+from iscp_lightning.data.splits import class_indices, stratified_split
 from iscp_lightning.patterns.canvas import choose_canvases, predict
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import module_device
@@ -119,7 +119,8 @@ def run_search(
         facts: Further provenance.
     """
     frozen = frozen_copy(classifier, device)
-    predictions = predict(frozen, images, device, progress)
+    show = progress and rank_and_size()[0] == 0
+    predictions = predict(frozen, images, device, len(class_names), show)
     canvases = choose_canvases(
         predictions,
         images,
@@ -141,7 +142,6 @@ def run_search(
     masks, sums = search.initial_masks, torch.zeros_like(search.initial_masks)
     optimizer = SignDescent([masks], settings.step_size)
     total = settings.search_epochs * search.steps_per_epoch
-    show = progress and rank_and_size()[0] == 0
     with tqdm(total=total, desc=f"{len(canvases.targets)} problems", disable=not show) as bar:
         for epoch in range(settings.search_epochs):
             for step in range(search.steps_per_epoch):
@@ -153,7 +153,7 @@ def run_search(
         search,
         masks,
         sums,
-        search.objectives(masks),
+        search.objectives(masks, show),
         search_indices,
         class_names,
         classifier_hash=classifier_hash(classifier),
@@ -176,7 +176,7 @@ def collect(
         search: The engine; says which rows this rank owns.
         masks: (P, H, W) final masks.
         mask_sums: (P, H, W), sums over the last pass.
-        objectives: (P,) float64.
+        objectives: (P,) float32.
         search_indices: (n,) the search images.
         class_names: Name of each class.
         facts: Provenance.

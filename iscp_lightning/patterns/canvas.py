@@ -50,7 +50,11 @@ class MissingCanvasError(ValueError):
 
 
 def predict(
-    classifier: nn.Module, images: ImageSet, device: torch.device, progress: bool = False
+    classifier: nn.Module,
+    images: ImageSet,
+    device: torch.device,
+    num_classes: int,
+    progress: bool = False,
 ) -> Predictions:
     """Return the classifier's predictions on all images, on the CPU; ranks share the work.
 
@@ -58,10 +62,12 @@ def predict(
         classifier: Images in [0, 1] to logits (N, K); should be in eval mode, on `device`.
         images: Images to classify.
         device: Where to compute.
+        num_classes: Number of classes of the data set.
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: if a logit is NaN; names the label of the first such image.
+        ValueError: if there are fewer logits than classes, or a logit is NaN; names the label
+            of the first such image.
     """
     count = len(images)
     label, logit = torch.zeros(count, dtype=torch.int64), torch.zeros(count)
@@ -69,6 +75,10 @@ def predict(
     with torch.no_grad():
         for chunk in tqdm(share(chunks), desc="ranking canvases", disable=not progress):
             logits = classifier(to_float(images.pixels(chunk).to(device))).float().cpu()
+            if logits.shape[1] < num_classes:
+                raise ValueError(
+                    f"`classifier` has {logits.shape[1]} logits for {num_classes} classes"
+                )
             logit[chunk], label[chunk] = logits.max(1)
     label, logit = sum_over_ranks(label), sum_over_ranks(logit)
     if logit.isnan().any():

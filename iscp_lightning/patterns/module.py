@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +12,12 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import classifier_hash, load_classifier
+from iscp_lightning.classifiers import Classifier, classifier_hash, load_classifier
 from iscp_lightning.data import Batch, ImageDataModule
-from iscp_lightning.data.datamodule import class_indices
+from iscp_lightning.data.splits import class_indices
 from iscp_lightning.patterns.api import collect, random_classes
 from iscp_lightning.patterns.canvas import Canvases, choose_canvases, predict
+from iscp_lightning.patterns.mixing import pixel_count
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.power import PredictivePower, measured_indices
 from iscp_lightning.patterns.prepared import frozen_copy
@@ -81,11 +84,17 @@ class PatternSearchModule(L.LightningModule):
                 f"`classifier`={classifier} has random weights: give a weights file or a name "
                 "with a tag, such as resnet50.a1_in1k"
             )
+        trained_for = getattr(getattr(given, "network", None), "pretrained_cfg", {})
+        if named and weights is None and trained_for.get("num_classes") != num_classes:
+            raise ValueError(
+                f"`classifier`={classifier} was trained for {trained_for.get('num_classes')} "
+                f"classes, the data have {num_classes}: its last layer would be random"
+            )
         self._given = (given,)  # a tuple hides it: neither parameters nor checkpoint hold it
         self.search = search
         self.classes = classes
         self.random_classes = random_classes
-        self.pattern_sizes = tuple(pattern_sizes)
+        self.pattern_sizes = tuple(sorted(set(pattern_sizes)))
         self.measure_on = measure_on
         self.measure_canvases = measure_canvases
         self.engine: PatternSearch | None = None
@@ -109,7 +118,9 @@ class PatternSearchModule(L.LightningModule):
         """Rank the canvases on the device, shared out over ranks, and make the masks.
 
         Raises:
-            MisconfigurationException: for several processes without `class_parallel`.
+            MisconfigurationException: for several processes without `class_parallel`, or a
+                Trainer precision other than fp32.
+            ValueError: if the classifier or the arguments do not fit the data.
         """
         strategy = self.trainer.strategy
         if self.trainer.world_size > 1 and not isinstance(strategy, ClassParallelStrategy):
@@ -117,6 +128,12 @@ class PatternSearchModule(L.LightningModule):
                 "`strategy` must be class_parallel to search with several processes, got "
                 f"{type(strategy).__name__}, which would average the masks"
             )
+        if self.trainer.precision != "32-true":
+            raise MisconfigurationException(
+                "`trainer.precision` must be 32-true for a search, whose own precision is "
+                f"`search.precision`, got {self.trainer.precision}"
+            )
+        self._check_data()
         if stage == "fit":
             self.trainer.fit_loop.max_epochs = self.search.search_epochs
             # a data module's own training loader would otherwise win over the one below
@@ -130,7 +147,8 @@ class PatternSearchModule(L.LightningModule):
                 if self.random_classes is not None
                 else class_indices(self.classes, names)
             )
-            predictions = predict(self._frozen[0], data.test_images, device, progress=True)
+            show = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
+            predictions = predict(self._frozen[0], data.test_images, device, len(names), show)
             canvases = choose_canvases(
                 predictions,
                 data.test_images,
@@ -162,18 +180,26 @@ class PatternSearchModule(L.LightningModule):
         self.log("problems", float(len(self.mask)), prog_bar=True, logger=False)
 
     def on_train_epoch_end(self) -> None:
-        """Gather all rows on every rank, so that rank 0's checkpoint is complete."""
-        owned = self._engine.owned.tolist()
+        """Compute the objectives of the final masks."""
         if self.current_epoch == self.search.search_epochs - 1:
-            self.objectives.copy_(self._engine.objectives(self.mask))
-        with torch.no_grad():
-            for rows in (self.mask, self.mask_sums, self.objectives):
-                rows.copy_(sum_rows(rows.detach(), owned))
+            show = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
+            self.objectives.copy_(self._engine.objectives(self.mask, show))
 
     def on_test_epoch_start(self) -> None:
-        """Choose what is measured."""
+        """Choose what is measured.
+
+        Raises:
+            MisconfigurationException: if the search has not come to its end.
+        """
         found = self.patterns
+        if found.objectives.isnan().any():
+            raise MisconfigurationException(
+                "the search is not finished: go on with it to its last pass before measuring"
+            )
         self._found = found
+        self._allowed = measured_indices(
+            found, torch.arange(len(self._data.test_images)), self.measure_on
+        )
         self._measured = (
             torch.arange(len(found)) if self.measure_canvases == "all" else found.winners
         )
@@ -184,10 +210,7 @@ class PatternSearchModule(L.LightningModule):
         del batch_idx
         if dataloader_idx > 0:
             return
-        allowed = measured_indices(
-            self._found, torch.arange(len(self._data.test_images)), self.measure_on
-        )
-        keep = torch.isin(batch.index, allowed.to(batch.index.device))
+        keep = torch.isin(batch.index, self._allowed.to(batch.index.device))
         self.power.update(
             self._frozen[0], Batch(batch.image[keep], batch.label[keep], batch.index[keep])
         )
@@ -206,16 +229,30 @@ class PatternSearchModule(L.LightningModule):
             self.log(f"mean_predictive_power/{size:g}", value, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the chosen canvases and the padding that bf16 results depend on."""
+        """Gather all ranks' rows and keep what they depend on; every rank enters."""
         engine = self._engine
+        for name in ("mask", "mask_sums", "objectives"):
+            rows = getattr(self, name).detach()
+            checkpoint["state_dict"][name] = sum_rows(rows, engine.owned.tolist())
         checkpoint[CHECKPOINT_KEY] = {
             "canvases": list(engine.canvases),
             "problems_per_forward": engine.problems_per_forward,
+            "origin": self._origin,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Search on the checkpoint's canvases."""
+        """Search on the checkpoint's canvases.
+
+        Raises:
+            ValueError: if the checkpoint is of another classifier, other settings or images.
+        """
         stored = checkpoint[CHECKPOINT_KEY]
+        for name, value in self._origin.items():
+            if stored["origin"][name] != value:
+                raise ValueError(
+                    f"the checkpoint was made with another `{name}`: {stored['origin'][name]}, "
+                    f"not {value}"
+                )
         self._build(Canvases(*stored["canvases"]), stored["problems_per_forward"])
 
     def _build(self, canvases: Canvases, problems_per_forward: int | None) -> None:
@@ -232,8 +269,31 @@ class PatternSearchModule(L.LightningModule):
         masks = self.engine.initial_masks
         self.mask = nn.Parameter(masks)
         self.register_buffer("mask_sums", torch.zeros_like(masks))
-        objectives = torch.full((len(masks),), torch.nan, dtype=torch.float64, device=device)
+        objectives = torch.full((len(masks),), torch.nan, device=device)
         self.register_buffer("objectives", objectives)
+
+    def _check_data(self) -> None:
+        data, given = self._data, self._given[0]
+        if isinstance(given, Classifier) and given.spec.num_classes != data.num_classes:
+            raise ValueError(
+                f"`classifier` knows {given.spec.num_classes} classes, the data have "
+                f"{data.num_classes}"
+            )
+        for size in self.pattern_sizes:
+            pixel_count(size, data.image_size)
+        if self.measure_on == "held_out" and len(data.held_out_indices) == 0:
+            raise ValueError(
+                "`measure_on` must be full when `search_fraction` is 1: no image is held out"
+            )
+
+    @property
+    def _origin(self) -> dict[str, Any]:
+        searched = self._data.search_indices.numpy().tobytes()
+        return {
+            "classifier": classifier_hash(self._given[0]),
+            "search": asdict(self.search),
+            "search_fraction": hashlib.sha256(searched).hexdigest(),
+        }
 
     @property
     def _engine(self) -> PatternSearch:

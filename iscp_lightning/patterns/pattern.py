@@ -41,7 +41,7 @@ class PatternSet:
         canvases: uint8 (P, C, H, W).
         masks: float32 (P, H, W) in [0, 1], final masks.
         mask_means: float32 (P, H, W), their mean over the last pass.
-        objectives: (P,) float64, mean of Eq. (2) over the search images at the final mask.
+        objectives: (P,) float32, mean of Eq. (2) over the search images at the final mask.
         search_indices: (n,) int64, the test images that the search used.
         class_names: Name of every class of the data set.
         settings: The search's settings as plain values.
@@ -80,6 +80,7 @@ class PatternSet:
             class_names=self.class_names,
             settings=self.settings,
             provenance=self.provenance,
+            results=self.results,
         )
 
     def selected(self, pattern_size: float) -> Tensor:

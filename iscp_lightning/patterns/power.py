@@ -111,9 +111,10 @@ class PredictivePower(Metric):
 
     def compute(self) -> PatternPower:
         """Return predictive power and clean accuracy over all batches."""
-        clean = self.correct.double() / self.seen
-        success = self.hits.double() / self.pasted
-        power = success / clean.to(success.device)[self.targets.to(clean.device)].unsqueeze(1)
+        # on the CPU: not every device has float64
+        clean = self.correct.cpu().double() / self.seen.cpu()
+        success = self.hits.cpu().double() / self.pasted.cpu()
+        power = success / clean[self.targets].unsqueeze(1)
         return PatternPower(torch.where(power.isinf(), torch.nan, power), clean)
 
 

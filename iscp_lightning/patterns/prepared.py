@@ -7,7 +7,7 @@ import logging
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 Precision = Literal["fp32", "bf16"]
@@ -15,18 +15,27 @@ log = logging.getLogger(__name__)
 
 
 def frozen_copy(classifier: nn.Module, device: torch.device) -> nn.Module:
-    """Return a deep copy in eval mode without parameter gradients; the original is untouched."""
-    return copy.deepcopy(classifier).to(device).eval().requires_grad_(False)
+    """Return a deep copy in fp32 and eval mode without gradients; the original is untouched."""
+    return copy.deepcopy(classifier).to(device).float().eval().requires_grad_(False)
 
 
-def prepare(frozen: nn.Module, precision: Precision) -> nn.Module:
+def prepare(frozen: nn.Module, precision: Precision, images: Tensor) -> nn.Module:
     """Return a faster copy of a frozen classifier that takes the same float32 images.
 
     Batch normalisation is folded into the convolutions where the network can be traced, the
     layout is channels-last, and `bf16` casts weights and images to bfloat16.
+
+    Args:
+        frozen: What `frozen_copy` returned.
+        precision: Of the copy.
+        images: float32 (n, C, H, W): a folded copy whose logits differ on them is not used.
     """
     try:
         fast: nn.Module = fuse(frozen)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                fast(images), frozen(images), rtol=1e-2, atol=1e-2, equal_nan=True
+            )
     except Exception as error:  # tracing arbitrary code fails in arbitrary ways
         log.info("searching without folded batch normalisation: %s", error)
         fast = copy.deepcopy(frozen)
@@ -45,7 +54,7 @@ class Bfloat16(nn.Module):
         super().__init__()
         self.network = network.bfloat16()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return bfloat16 logits of float32 images."""
-        logits: torch.Tensor = self.network(images.bfloat16())
+        logits: Tensor = self.network(images.bfloat16())
         return logits

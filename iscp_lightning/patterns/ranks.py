@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -55,3 +56,16 @@ def sum_rows(rows: Tensor, owned: Sequence[int]) -> Tensor:
     mine = torch.zeros_like(rows)
     mine[list(owned)] = rows[list(owned)]
     return sum_over_ranks(mine)
+
+
+def same_on_all_ranks(module: Any) -> Any:  # noqa: ANN401
+    """Return the module, or with several ranks a copy with rank 0's buffers; a collective.
+
+    DDP keeps parameters equal, but batch normalisation's statistics differ between its ranks.
+    """
+    if rank_and_size()[1] == 1:
+        return module
+    module = copy.deepcopy(module)
+    for buffer in module.buffers():
+        dist.broadcast(buffer, 0)
+    return module

@@ -147,6 +147,7 @@ def write_search(
     results = summarize(patterns, measured, power, pattern_sizes, measure_on)
     kind = patterns.settings["canvas"]
     replace(patterns, results=results).save(folder / "patterns" / f"{kind}.safetensors")
+    write_json(folder / "results.json", results)
     by_class = [list(entry["predictive_power"].values()) for entry in results["classes"]]
     drawn = {
         "patterns": draw_sizes(patterns, results, pattern_sizes),
@@ -158,7 +159,6 @@ def write_search(
         drawn["canvases"] = draw_canvases(patterns, results)
     for name, figure in drawn.items():
         save_figure(folder / "figures" / f"{name}.png", figure)
-    write_json(folder / "results.json", results)
     return results
 
 
@@ -177,6 +177,7 @@ def write_dynamics(
     grid: list[list[Pixels | None]] = [[None] * len(epochs) for _ in classes]
     captions = [[""] * len(epochs) for _ in classes]
     iou, power = np.full((2, len(classes), len(epochs)), np.nan)
+    snapshots = [snapshot[snapshot.winners] for snapshot in snapshots]
     final = {int(t): row for row, t in enumerate(snapshots[-1].targets)}
     last = snapshots[-1].selected(SHOWN_SIZE)
     for column, snapshot in enumerate(snapshots):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from tqdm.auto import tqdm
 
 from iscp_lightning.data.images import ImageSet, to_float
 from iscp_lightning.patterns.canvas import Canvases, CanvasKind, derived_seed
@@ -166,7 +167,7 @@ class PatternSearch:
         problems_per_forward: int | None = None,
     ) -> None:
         self.device = pool.images.device
-        self.network = prepare(frozen, settings.precision)
+        self.network = prepare(frozen, settings.precision, to_float(pool.images[:4]))
         self.settings = settings
         self.pool = pool
         self.canvases = canvases
@@ -233,12 +234,7 @@ class PatternSearch:
             if len(some_rows)
         ]
         loss = torch.cat(losses) if losses else torch.zeros(0, device=self.device)
-        broken = rows[loss.isnan().cpu()]
-        if len(broken):
-            raise ValueError(
-                f"the search for class {int(self.canvases.targets[broken[0]])} met NaN logits: "
-                "the classifier is not finite on mixed images"
-            )
+        self._require_finite(rows, loss)
         optimizer.step()
         if epoch == self.settings.search_epochs - 1:
             mask_sums[rows] += masks.detach()[rows]
@@ -264,20 +260,36 @@ class PatternSearch:
         return cross_entropy.view(len(rows), -1) + penalty.unsqueeze(1)
 
     @torch.no_grad()
-    def objectives(self, masks: Tensor) -> Tensor:
-        """Return the mean of Eq. (2) over each owned problem's search images, float64 (P,).
+    def objectives(self, masks: Tensor, progress: bool = False) -> Tensor:
+        """Return the mean of Eq. (2) over each owned problem's search images, float32 (P,).
 
         Rows of other processes are 0.
+
+        Args:
+            masks: (P, H, W).
+            progress: Whether to show a progress bar.
+
+        Raises:
+            ValueError: if an objective is NaN; names the class.
         """
-        result = torch.zeros(len(masks), dtype=torch.float64, device=self.device)
-        for problem in self.owned.tolist():
+        result = torch.zeros(len(masks), device=self.device)
+        for problem in tqdm(self.owned.tolist(), desc="objectives", disable=not progress):
             row = torch.tensor([problem])
             losses = [
                 self.losses(masks.detach()[row], row, to_float(self.pool.images[chunk])[None])
                 for chunk in self._candidates[problem].split(self.settings.micro_batch_size)
             ]
-            result[problem] = torch.cat(losses, dim=1).double().mean()
+            result[problem] = torch.cat(losses, dim=1).cpu().double().mean()
+        self._require_finite(self.owned, result[self.owned])
         return result
+
+    def _require_finite(self, rows: Tensor, losses: Tensor) -> None:
+        broken = rows[losses.isnan().cpu()]
+        if len(broken):
+            raise ValueError(
+                f"the search for class {int(self.canvases.targets[broken[0]])} met NaN logits: "
+                "the classifier is not finite on mixed images"
+            )
 
     def _gradient(self, masks: Tensor, gradient: Tensor, rows: Tensor, batches: Tensor) -> Tensor:
         count = len(rows)

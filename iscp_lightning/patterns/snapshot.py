@@ -15,10 +15,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from iscp_lightning.data import ImageDataModule
-from iscp_lightning.data.datamodule import class_indices
+from iscp_lightning.data.splits import class_indices
 from iscp_lightning.patterns.api import run_search
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.power import measure_shared
+from iscp_lightning.patterns.ranks import same_on_all_ranks
 from iscp_lightning.patterns.results import (
     SHOWN_SIZE,
     pattern_pixels,
@@ -62,7 +63,15 @@ class PatternSnapshot(L.Callback):
         self.search = search
         self.classes = classes
         self.pattern_sizes = tuple(sorted({*pattern_sizes, SHOWN_SIZE}))
-        self._done = 0
+        self._taken: list[int] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which epochs' snapshots belong to this training."""
+        return {"taken": self._taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the snapshots of a checkpoint."""
+        self._taken = list(state_dict["taken"])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse trainings that have no images or classifier, before they start."""
@@ -84,17 +93,18 @@ class PatternSnapshot(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the last snapshot of a training that ended early."""
-        if self.last and self._done != trainer.current_epoch > 0:
+        if self.last and trainer.current_epoch > 0 and trainer.current_epoch not in self._taken:
             self._snapshot(trainer, pl_module, trainer.current_epoch)
 
     def _snapshot(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
-        self._done = epoch
+        self._taken.append(epoch)
         data, settings = self._data(trainer), self.search
         indices = data.search_indices
         if is_dry(trainer):
             settings = replace(settings, search_epochs=1, canvases_per_class=1)
             indices = indices[:: max(1, len(indices) // 20)]
-        classifier: Any = module.classifier
+        classifier = same_on_all_ranks(module.classifier)
+        show = trainer.progress_bar_callback is not None
         with isolate_rng():
             found = run_search(
                 classifier,
@@ -104,7 +114,7 @@ class PatternSnapshot(L.Callback):
                 classes=class_indices(self.classes, data.class_names),
                 class_names=data.class_names,
                 device=module.device,
-                progress=True,
+                progress=show,
                 skip_missing=True,
                 facts={"epoch": epoch},
             )
@@ -119,17 +129,17 @@ class PatternSnapshot(L.Callback):
                 pattern_sizes=self.pattern_sizes,
                 measure_on=measure_on,
                 device=module.device,
+                progress=show,
             )
-        rows = torch.arange(len(winners))
-        results = summarize(winners, rows, power, self.pattern_sizes, measure_on)
-        winners = replace(winners, results=results)
+        results = summarize(found, found.winners, power, self.pattern_sizes, measure_on)
+        found = replace(found, results=results)
         if may_write(trainer):
             folder = Path(trainer.default_root_dir)
-            winners.save(folder / "patterns" / f"epoch{epoch:03d}.safetensors")
-            history = [s for s in read_snapshots(folder) if s.provenance["epoch"] <= epoch]
+            found.save(folder / "patterns" / f"epoch{epoch:03d}.safetensors")
+            history = [s for s in read_snapshots(folder) if s.provenance["epoch"] in self._taken]
             write_dynamics(folder, history, data.class_names)
             for logger in trainer.loggers:
-                self._log(logger, winners, history, epoch, trainer.global_step - 1)
+                self._log(logger, found[found.winners], history, epoch, trainer.global_step - 1)
         trainer.strategy.barrier("pattern snapshot")
 
     def _log(

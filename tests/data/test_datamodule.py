@@ -73,11 +73,12 @@ def test_all_test_images_can_be_searched():
 def test_test_images_come_from_the_training_set_where_there_are_no_others():
     data = ImageDataModule(Numbered(60, 0), test_fraction=0.5, val_fraction=0.2)
     train, val, search, held_out = _all_parts(data)
-    test = _part(data, "test")
-    assert sorted(search + held_out) == test
+    test = data.test_images.rows.tolist()
+    assert sorted(search + held_out) == list(range(30))
     assert sorted(train + val + test) == list(range(60))
     assert [len(part) for part in (train, val, test)] == [24, 6, 30]
-    assert len(data.test_images) == 60  # the indices above refer to it
+    assert torch.equal(data.test_images.pixels([3]), data.source.train().pixels([test[3]]))
+    assert data.test_images.labels.tolist() == data.source.train().labels[test].tolist()
 
 
 def test_a_source_with_test_images_alone_can_be_searched_but_not_trained_on():

@@ -79,7 +79,7 @@ def test_predict_gives_label_and_its_logit():
     maps[1] = 1
     network = Linear(maps)
     images = MemoryImages(torch.full((3, 3, 4, 4), 51, dtype=torch.uint8), torch.tensor([0, 1, 0]))
-    predictions = predict(network, images, torch.device("cpu"))
+    predictions = predict(network, images, torch.device("cpu"), 2)
     assert predictions.label.tolist() == [1, 1, 1]
     torch.testing.assert_close(predictions.logit, torch.full((3,), 48 * 0.2))
 
@@ -87,7 +87,12 @@ def test_predict_gives_label_and_its_logit():
 def test_nan_logits_name_the_class():
     network = Linear(torch.full((2, 4, 4), torch.nan))
     with pytest.raises(ValueError, match=r"NaN.*class 0 \(index 0\)"):
-        predict(network, IMAGES, torch.device("cpu"))
+        predict(network, IMAGES, torch.device("cpu"), 2)
+
+
+def test_fewer_logits_than_classes_are_refused():
+    with pytest.raises(ValueError, match="2 logits for 3 classes"):
+        predict(Linear(torch.zeros(2, 4, 4)), IMAGES, torch.device("cpu"), 3)
 
 
 def test_derived_seeds_are_distinct_and_fit_a_generator():

@@ -1,9 +1,11 @@
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 from toys import Linear
 
-from iscp_lightning.classifiers import NaturalModule, save_classifier
+from iscp_lightning.classifiers import NaturalModule, create_classifier, save_classifier
 from iscp_lightning.cli import EpochCheckpoint, Trainer, main
 from iscp_lightning.data import ImageDataModule, Shapes
 from iscp_lightning.patterns import PatternSearchModule, PatternSet, SearchSettings
@@ -166,6 +168,44 @@ def test_other_data_modules_and_unknown_classes_are_refused(tmp_path, weights, s
         trainer_for(tmp_path).fit(module_for(weights), datamodule=L.LightningDataModule())
     with pytest.raises(ValueError, match="`classes` has 'dog'"):
         trainer_for(tmp_path).fit(module_for(weights, classes=["dog"]), datamodule=shapes)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("name", ["search", "classifier"])
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, weights, shapes, name, trained):
+    trainer_for(tmp_path).fit(module_for(weights), datamodule=shapes)
+    other = module_for(weights)
+    if name == "search":
+        other = module_for(weights, search=replace(SETTINGS, sparsity=8.0))
+    else:
+        changed = copy.deepcopy(trained)
+        changed.network.fc.bias.data += 1
+        other = module_for(changed)
+    first = tmp_path / "checkpoints" / "epoch001.ckpt"
+    with pytest.raises(ValueError, match=f"another `{name}`"):
+        trainer_for(tmp_path / "again").fit(other, datamodule=shapes, ckpt_path=first)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_an_unfinished_search_is_not_measured(tmp_path, weights, shapes):
+    trainer_for(tmp_path).fit(module_for(weights), datamodule=shapes)
+    first = tmp_path / "checkpoints" / "epoch001.ckpt"
+    with pytest.raises(MisconfigurationException, match="not finished"):
+        trainer_for(tmp_path).test(module_for(weights), datamodule=shapes, ckpt_path=first)
+
+
+def test_what_does_not_fit_is_refused_before_the_search(tmp_path, weights, shapes):
+    for precision in ("bf16-mixed", "bf16-true"):
+        with pytest.raises(MisconfigurationException, match="must be 32-true"):
+            trainer_for(tmp_path, precision=precision).fit(module_for(weights), datamodule=shapes)
+    with pytest.raises(ValueError, match="`pattern_size`"):
+        trainer_for(tmp_path).fit(module_for(weights, pattern_sizes=[2.0]), datamodule=shapes)
+    searched = ImageDataModule(Shapes(train_count=20, test_count=100), search_fraction=1.0)
+    with pytest.raises(ValueError, match="`measure_on` must be full"):
+        trainer_for(tmp_path).fit(module_for(weights), datamodule=searched)
+    two = create_classifier("resnet20", 2)
+    with pytest.raises(ValueError, match="knows 2 classes, the data have 10"):
+        trainer_for(tmp_path).fit(module_for(two), datamodule=shapes)
 
 
 def test_class_parallel_refuses_other_modules(tmp_path, shapes):

@@ -21,7 +21,7 @@ def corner_pattern(canvas_index: int = -1) -> PatternSet:
         canvases=torch.full((1, 1, 2, 2), 255, dtype=torch.uint8),
         masks=mask,
         mask_means=mask.clone(),
-        objectives=torch.zeros(1, dtype=torch.float64),
+        objectives=torch.zeros(1),
         search_indices=torch.tensor([0, 4]),
         class_names=("off", "on"),
         settings={"canvas": "white"},
@@ -142,7 +142,5 @@ def test_other_files_are_refused(tmp_path):
 
 def test_winners_have_the_lowest_objective():
     two = corner_pattern()[torch.tensor([0, 0, 0])]
-    two = replace(
-        two, targets=torch.tensor([1, 0, 1]), objectives=torch.tensor([0.5, 3.0, 0.2]).double()
-    )
+    two = replace(two, targets=torch.tensor([1, 0, 1]), objectives=torch.tensor([0.5, 3.0, 0.2]))
     assert two.winners.tolist() == [1, 2]

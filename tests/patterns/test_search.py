@@ -179,9 +179,9 @@ def test_prepared_networks_agree_with_the_given(architecture):
     with torch.no_grad():
         classifier.train()(images)  # running statistics that folding must not lose
         frozen = frozen_copy(classifier, torch.device("cpu"))
-        fast = prepare(frozen, "fp32")
+        fast = prepare(frozen, "fp32", images)
         torch.testing.assert_close(fast(images), frozen(images), rtol=1e-3, atol=1e-4)
-        coarse = prepare(frozen, "bf16")(images)
+        coarse = prepare(frozen, "bf16", images)(images)
     assert coarse.dtype == torch.bfloat16
     torch.testing.assert_close(coarse.float(), frozen(images), rtol=0.1, atol=0.1)
     if architecture != "test_vit":
@@ -197,6 +197,28 @@ def test_a_network_that_cannot_be_traced_is_searched_as_it_is():
     maps = planted_trigger()[0].maps.detach()
     plain, branching = (search(kind(maps, 4.0), images, labels) for kind in (Linear, Branching))
     assert torch.equal(plain.masks, branching.masks)
+
+
+def test_a_wrongly_folded_network_is_searched_as_it_is():
+    class Shared(nn.Module):
+        """One convolution, two batch normalisations: folding them would apply both twice."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 2)
+            self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(2))
+            for norm in self.norms:
+                norm.running_var.fill_(0.05)
+                norm.running_mean.fill_(0.7)
+
+        def forward(self, images):
+            for norm in self.norms:
+                images = norm(self.conv(images))
+            return self.fc(images.mean((2, 3)))
+
+    torch.manual_seed(0)
+    frozen, images = frozen_copy(Shared(), torch.device("cpu")), torch.rand(4, 3, 8, 8)
+    torch.testing.assert_close(prepare(frozen, "fp32", images)(images), frozen(images))
 
 
 def test_problems_with_fewer_images_idle_at_the_end_of_a_pass():
