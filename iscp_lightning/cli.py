@@ -308,7 +308,8 @@ def run_folder(config: Namespace, subcommand: str) -> Path:
 
 def default_loggers(folder: Path) -> list[Namespace]:
     """Return the configuration of the CSV and W&B loggers of a run folder."""
-    wandb = {"save_dir": str(folder), "name": folder.name, "version": uuid.uuid4().hex[:8]}
+    version = f"r{uuid.uuid4().hex[:8]}"  # the letter: YAML would read 1e234567 as a number
+    wandb = {"save_dir": str(folder), "name": folder.name, "version": version}
     return [
         Namespace(class_path=f"iscp_lightning.loggers.{name}", init_args=Namespace(**arguments))
         for name, arguments in (

@@ -11,8 +11,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from iscp_lightning.data import Augmentation, Batch, ImageDataModule, MemoryImages, Shapes
-from iscp_lightning.data.datamodule import class_indices, stratified_split
 from iscp_lightning.data.sources import ImageSource
+from iscp_lightning.data.splits import class_indices, stratified_split
 
 
 class Numbered(ImageSource):
