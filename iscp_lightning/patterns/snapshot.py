@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from iscp_lightning.data import ImageDataModule
+from iscp_lightning.data.images import ChosenImages
 from iscp_lightning.data.splits import class_indices
 from iscp_lightning.patterns.api import run_search
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
@@ -99,16 +100,17 @@ class PatternSnapshot(L.Callback):
     def _snapshot(self, trainer: L.Trainer, module: L.LightningModule, epoch: int) -> None:
         self._taken.append(epoch)
         data, settings = self._data(trainer), self.search
-        indices = data.search_indices
+        images, indices = data.test_images, data.search_indices
         if is_dry(trainer):
             settings = replace(settings, search_epochs=1, canvases_per_class=1)
-            indices = indices[:: max(1, len(indices) // 20)]
+            images = ChosenImages(images, torch.arange(0, len(images), max(1, len(images) // 100)))
+            indices = torch.arange(0, len(images), 5)
         classifier = same_on_all_ranks(module.classifier)
         show = trainer.progress_bar_callback is not None
         with isolate_rng():
             found = run_search(
                 classifier,
-                data.test_images,
+                images,
                 indices,
                 settings,
                 classes=class_indices(self.classes, data.class_names),
@@ -125,7 +127,7 @@ class PatternSnapshot(L.Callback):
             power = measure_shared(
                 winners,
                 classifier,
-                data.test_images,
+                images,
                 pattern_sizes=self.pattern_sizes,
                 measure_on=measure_on,
                 device=module.device,
