@@ -185,6 +185,12 @@ class PatternSearchModule(L.LightningModule):
             show = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
             self.objectives.copy_(self._engine.objectives(self.mask, show))
 
+    def on_train_end(self) -> None:
+        """Gather all ranks' rows: a test begins by spreading rank 0's masks."""
+        with torch.no_grad():
+            for name, rows in self._gathered().items():
+                getattr(self, name).copy_(rows)
+
     def on_test_epoch_start(self) -> None:
         """Choose what is measured.
 
@@ -231,9 +237,7 @@ class PatternSearchModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Gather all ranks' rows and keep what they depend on; every rank enters."""
         engine = self._engine
-        for name in ("mask", "mask_sums", "objectives"):
-            rows = getattr(self, name).detach()
-            checkpoint["state_dict"][name] = sum_rows(rows, engine.owned.tolist())
+        checkpoint["state_dict"] |= self._gathered()
         checkpoint[CHECKPOINT_KEY] = {
             "canvases": list(engine.canvases),
             "problems_per_forward": engine.problems_per_forward,
@@ -271,6 +275,11 @@ class PatternSearchModule(L.LightningModule):
         self.register_buffer("mask_sums", torch.zeros_like(masks))
         objectives = torch.full((len(masks),), torch.nan, device=device)
         self.register_buffer("objectives", objectives)
+
+    def _gathered(self) -> dict[str, Tensor]:
+        owned = self._engine.owned.tolist()
+        names = ("mask", "mask_sums", "objectives")
+        return {name: sum_rows(getattr(self, name).detach(), owned) for name in names}
 
     def _check_data(self) -> None:
         data, given = self._data, self._given[0]
