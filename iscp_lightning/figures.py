@@ -219,7 +219,7 @@ def settling_curves(
             axes.plot(epochs, values[k], ".-", color=colour, lw=0.9, ms=3, label=label)
         mean = _statistics(values)[0]
         axes.plot(epochs, mean, ".-", color="black", lw=2.5, ms=7, label="mean over classes")
-        _finish(axes, "epoch", ylabel)
+        _finish(axes, "epoch", ylabel, max(1.0, *values[~np.isnan(values)].tolist(), 0.0))
     lines, labels = both[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside right center", fontsize=8)
     size = f"pattern size {100 * pattern_size:g} %"

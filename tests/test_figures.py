@@ -205,6 +205,12 @@ def test_predictive_power_curve_rejects(sizes, curves, message):
         figures.predictive_power_curve(sizes, curves)
 
 
+def test_settling_curves_show_powers_above_one():
+    power = np.array([[0.2, 1.4]])
+    figure = figures.settling_curves([1, 2], power / 2, power, class_names=["a"], pattern_size=0.05)
+    assert [axes.get_ylim()[1] > 1.4 for axes in figure.axes] == [False, True]
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("classes", [1, 3, 20, 21])
 def test_settling_curves(classes):
