@@ -101,7 +101,9 @@ class PredictivePower(Metric):
                 self.pasted[row] += len(images)
                 canvas = to_float(self.canvases[row].to(device))
                 for column, selected in enumerate(self.selected[row].to(device)):
-                    predicted = classifier(paste(selected, canvas, images)).argmax(1)
+                    pasted = paste(selected, canvas, images)
+                    pasted = pasted.contiguous(memory_format=torch.channels_last)
+                    predicted = classifier(pasted).argmax(1)
                     self.hits[row, column] += (predicted == target).sum()
 
     def result(self) -> PatternPower:
