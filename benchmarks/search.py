@@ -97,7 +97,7 @@ def main() -> None:
         "search_bf16": lambda: searched("bf16"),
     }
     for precision in ("fp32", "bf16"):
-        network = prepare(frozen, precision)
+        network = prepare(frozen, precision, plain_images[:4])
         for batch in LIMIT_BATCHES:
             inputs = to_float(images[:batch]).contiguous(memory_format=torch.channels_last)
             contenders[f"limit_{precision}_{batch}"] = lambda n=network, x=inputs, b=batch: sum(
