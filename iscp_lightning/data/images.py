@@ -49,6 +49,8 @@ class ImageSet(Dataset[Batch], ABC):
         textures: (N,) int64 texture indices, or None where textures are not labelled.
     """
 
+    num_workers = 0  # processes that `batches` reads with
+
     def __init__(self, labels: Tensor, textures: Tensor | None = None) -> None:
         self.labels = labels
         self.textures = textures
@@ -59,6 +61,16 @@ class ImageSet(Dataset[Batch], ABC):
     @abstractmethod
     def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return the chosen images, uint8 (len(indices), C, H, W)."""
+
+    def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yield one uint8 batch for each chunk of indices, in order, read by the set's workers."""
+        yield from DataLoader(
+            self,
+            batch_sampler=[chunk.tolist() for chunk in chunks],
+            num_workers=self.num_workers,
+            collate_fn=as_is,
+            generator=torch.Generator(),  # the global one is not ours to draw from
+        )
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         index = torch.as_tensor(indices)
@@ -177,10 +189,10 @@ class FileImages(ImageSet):
         return np.asarray(image)
 
     def _decode_all(self, num_workers: int) -> Tensor:
+        self.num_workers = num_workers
         images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
-        loader = DataLoader(self, batch_size=256, num_workers=num_workers, collate_fn=as_is)
         with tqdm(total=len(self), desc="decoding images", unit="image") as bar:
-            for batch in loader:
+            for batch in self.batches(torch.arange(len(self)).split(256)):
                 images[batch.index] = batch.image
                 bar.update(len(batch.index))
         return images

@@ -281,6 +281,7 @@ class ImageFolder(ImageSource):
         count = sum(len(self._list(name)) for name in self.parts)
         height, width = files.size
         if count * 3 * height * width > self.memory_gib * 2**30:
+            files.num_workers = self.num_workers
             return files
         return files.in_memory(self.cache_dir, self.num_workers)
 

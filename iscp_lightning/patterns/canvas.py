@@ -71,15 +71,17 @@ def predict(
     """
     count = len(images)
     label, logit = torch.zeros(count, dtype=torch.int64), torch.zeros(count)
-    chunks = torch.arange(count).split(CHUNK)
-    with torch.no_grad():
-        for chunk in tqdm(share(chunks), desc="ranking canvases", disable=not progress):
-            logits = classifier(to_float(images.pixels(chunk).to(device))).float().cpu()
+    chunks = share(torch.arange(count).split(CHUNK))
+    bar = tqdm(total=len(chunks), desc="ranking canvases", disable=not progress)
+    with torch.no_grad(), bar:
+        for batch in images.batches(chunks):
+            logits = classifier(to_float(batch.image.to(device))).float().cpu()
             if logits.shape[1] < num_classes:
                 raise ValueError(
                     f"`classifier` has {logits.shape[1]} logits for {num_classes} classes"
                 )
-            logit[chunk], label[chunk] = logits.max(1)
+            logit[batch.index], label[batch.index] = logits.max(1)
+            bar.update()
     label, logit = sum_over_ranks(label), sum_over_ranks(logit)
     if logit.isnan().any():
         first = int(logit.isnan().nonzero()[0])

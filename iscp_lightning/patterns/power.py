@@ -148,10 +148,12 @@ def measure_power(
     frozen = frozen_copy(classifier, device)
     indices = measured_indices(patterns, torch.arange(len(images)), measure_on)
     metric = PredictivePower(patterns, pattern_sizes, sync_on_compute=False).to(device)
-    chunks = tqdm(indices.split(EVALUATION_BATCH), desc="predictive power", disable=not progress)
-    for chunk in chunks:
-        batch = Batch(to_float(images.pixels(chunk).to(device)), images.labels[chunk], chunk)
-        metric.update(frozen, Batch(*(move(tensor, device) for tensor in batch)))
+    chunks = indices.split(EVALUATION_BATCH)
+    with tqdm(total=len(chunks), desc="predictive power", disable=not progress) as bar:
+        for stored in images.batches(chunks):
+            batch = Batch(*(move(tensor, device) for tensor in stored))
+            metric.update(frozen, batch._replace(image=to_float(batch.image)))
+            bar.update()
     return PatternPower(*(tensor.cpu() for tensor in metric.result()))
 
 

@@ -107,8 +107,8 @@ class SearchPool(NamedTuple):
     @classmethod
     def take(cls, images: ImageSet, indices: Tensor, device: torch.device) -> SearchPool:
         """Return the chosen images of a set, on `device`."""
-        pixels = images.pixels(indices).to(device)
-        return cls(pixels, images.labels[indices], indices)
+        pixels = torch.cat([batch.image for batch in images.batches(indices.split(256))])
+        return cls(pixels.to(device), images.labels[indices], indices)
 
 
 class SignDescent(torch.optim.Optimizer):
