@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -157,7 +158,8 @@ class FileImages(ImageSet):
 
     def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return the chosen images, uint8 (len(indices), 3, H, W); grey ones become RGB."""
-        pixels = np.stack([self._decode(self.paths[i]) for i in indices])
+        paths = self.paths[np.asarray(indices)].tolist()
+        pixels = np.stack([self._decode(path) for path in paths])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
     def in_memory(self, cache_dir: Path, num_workers: int) -> MemoryImages:
@@ -192,13 +194,13 @@ class FileImages(ImageSet):
         self.num_workers = num_workers
         images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
         with tqdm(total=len(self), desc="decoding images", unit="image") as bar:
-            for batch in self.batches(torch.arange(len(self)).split(256)):
+            for batch in self.batches(torch.arange(len(self)).split(1000)):
                 images[batch.index] = batch.image
                 bar.update(len(batch.index))
         return images
 
     def _fingerprint(self) -> str:
-        stats = [Path(path).stat() for path in self.paths]
+        stats = list(map(os.stat, self.paths.tolist()))
         files = [
             (path, stat.st_size, stat.st_mtime_ns)
             for path, stat in zip(self.paths.tolist(), stats, strict=True)

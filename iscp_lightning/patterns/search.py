@@ -106,7 +106,15 @@ class SearchPool(NamedTuple):
 
     @classmethod
     def take(cls, images: ImageSet, indices: Tensor, device: torch.device) -> SearchPool:
-        """Return the chosen images of a set, on `device`."""
+        """Return the chosen images of a set, on `device`.
+
+        Raises:
+            ValueError: if none is chosen.
+        """
+        if len(indices) == 0:
+            raise ValueError(
+                "`search_fraction` leaves no search image: increase it or the test set"
+            )
         pixels = torch.cat([batch.image for batch in images.batches(indices.split(256))])
         return cls(pixels.to(device), images.labels[indices], indices)
 
