@@ -335,6 +335,7 @@ def processes(trainer: Namespace) -> int:
 
 def tell(folder: Path, lines: list[str]) -> None:
     """Write lines and the paths of the run's figures and results to standard output."""
+    finish_wandb()  # its own summary would push the lines out of sight
     paths = [*sorted((folder / "figures").glob("*.png")), folder / "results.json"]
     sys.stdout.write("\n".join([*lines, "", *map(str, paths), ""]))
 
