@@ -139,7 +139,6 @@ def test_wandb_without_a_login_is_offline_and_asks_nothing(tmp_path, monkeypatch
     logger = RunWandbLogger(str(tmp_path / "run"), name="a name", version="abcd1234")
     logger.log_metrics({"loss": 0.5}, step=3)
     assert (logger.experiment.offline, logger.version) == (True, "abcd1234")
-    wandb.finish()
     run = read_offline_run(tmp_path / "run")
     assert [(row["loss"], row["trainer/global_step"]) for row in run.history] == [(0.5, 3)]
     assert not list(tmp_path.glob("wandb*"))
@@ -153,7 +152,6 @@ def test_wandb_survives_an_unreachable_server(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="W&B is not reachable, logging offline"):
         logger.log_metrics({"loss": 0.5}, step=3)
     logger.log_metrics({"loss": 0.25}, step=4)
-    wandb.finish()
     run = read_offline_run(tmp_path / "run")
     assert [row["loss"] for row in run.history] == [0.5, 0.25]
 
@@ -212,7 +210,6 @@ def test_records_of_an_offline_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "config.yaml").write_text(json.dumps(CONFIG))
     main(["fit", "-c", "config.yaml", "--run", "tiny"])
-    wandb.finish()
     run = read_offline_run(tmp_path / "runs" / "tiny")
     (snapshot,) = (tmp_path / "runs/tiny/patterns").iterdir()
     entries = PatternSet.load(snapshot).results["classes"]

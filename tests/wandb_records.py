@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK, FILE_HEADER, FULL, LAST = 32_768, 7, 1, 4
@@ -18,7 +19,8 @@ class OfflineRun(NamedTuple):
 
 
 def read_offline_run(save_dir: Path) -> OfflineRun:
-    """Return what the only offline run under `save_dir` holds; finish the run first."""
+    """End W&B's runs and return what the only offline run under `save_dir` holds."""
+    wandb.teardown()  # `finish` may return before the last block is in the file
     (path,) = save_dir.glob("wandb/offline-run-*/run-*.wandb")
     run = OfflineRun([], {}, [], path.parent / "files")
     for record in read_records(path.read_bytes()):
