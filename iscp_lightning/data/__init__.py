@@ -3,6 +3,8 @@
 from iscp_lightning.data.augment import Augmentation
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import Batch, FileImages, ImageSet, MemoryImages
+from iscp_lightning.data.poison import Poison
+from iscp_lightning.data.robust import RobustData
 from iscp_lightning.data.sources import (
     CIFAR10,
     CIFAR100,
@@ -13,6 +15,7 @@ from iscp_lightning.data.sources import (
     ImageSource,
     Shapes,
 )
+from iscp_lightning.data.triggers import Trigger
 
 __all__ = [
     "CIFAR10",
@@ -28,5 +31,8 @@ __all__ = [
     "ImageSet",
     "ImageSource",
     "MemoryImages",
+    "Poison",
+    "RobustData",
     "Shapes",
+    "Trigger",
 ]

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset
 
 from iscp_lightning.data.augment import Augmentation
 from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, as_is, to_float
+from iscp_lightning.data.poison import Poison, PoisonedImages
 from iscp_lightning.data.sources import ImageSource, Shapes
 from iscp_lightning.data.splits import stratified_split
 
@@ -32,6 +33,8 @@ class ImageDataModule(L.LightningDataModule):
         test_fraction: Share of the training images that becomes the test set of a source
             without one.
         num_workers: Processes that decode images which do not fit into memory.
+        poison: How the training images are poisoned; None leaves them clean. Validation and test
+            images are never poisoned.
         seed: Fixes splits, order and augmentation.
     """
 
@@ -39,11 +42,12 @@ class ImageDataModule(L.LightningDataModule):
         self,
         source: ImageSource | None = None,
         batch_size: int = 128,
-        augmentation: Augmentation = Augmentation(),  # noqa: B008
+        augmentation: Augmentation = Augmentation(),
         val_fraction: float = 0.05,
         search_fraction: float = 0.2,
         test_fraction: float = 0.2,
         num_workers: int = 0,
+        poison: Poison | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -62,7 +66,9 @@ class ImageDataModule(L.LightningDataModule):
         self.search_fraction = search_fraction
         self.test_fraction = test_fraction
         self.num_workers = num_workers
+        self.poison = poison
         self.seed = seed
+        self.stamp = poison.trigger.draw(self.source.image_size) if poison else None
         self._parts: dict[str, tuple[ImageSet, Tensor]] = {}
         self._draws: tuple[int, Generator] = (-1, Generator())
 
@@ -96,6 +102,18 @@ class ImageDataModule(L.LightningDataModule):
         """(n,) int64, sorted: the test images that no search has seen."""
         return self._part("held_out")[1]
 
+    @property
+    def train_images(self) -> tuple[ImageSet, Tensor]:
+        """The set that training images are taken from, and (n,) which of them, sorted."""
+        return self._part("train")
+
+    @property
+    def poisoned_images(self) -> PoisonedImages:
+        """The poisoned training set; only with `poison`."""
+        images = self._part("train")[0]
+        assert isinstance(images, PoisonedImages)
+        return images
+
     def prepare_data(self) -> None:
         """Download or decode, in one process."""
         self.source.prepare()
@@ -115,7 +133,7 @@ class ImageDataModule(L.LightningDataModule):
         test_pool = torch.arange(len(test))
         if train is not None:
             val, pool = stratified_split(train.labels, pool, self.val_fraction, self.seed)
-            self._parts |= {"train": (train, pool), "val": (train, val)}
+            self._parts |= {"train": (self._poisoned(train, pool), pool), "val": (train, val)}
         search, held_out = stratified_split(test.labels, test_pool, self.search_fraction, self.seed)
         self._parts |= {
             "test": (test, test_pool),
@@ -166,7 +184,16 @@ class ImageDataModule(L.LightningDataModule):
         images = to_float(batch.image)
         if self.trainer is not None and self.trainer.training:
             images = self.augmentation(images, self._epoch_generator())
+            if self.poison and self.stamp and not self.poison.poison_before_augmentation:
+                assert batch.poisoned is not None
+                images[batch.poisoned] = self.stamp(images[batch.poisoned])
         return batch._replace(image=images)
+
+    def _poisoned(self, train: ImageSet, pool: Tensor) -> ImageSet:
+        if self.poison is None or self.stamp is None:
+            return train
+        rows = pool[self.poison.choose(train.labels[pool], self.class_names, self.seed)]
+        return PoisonedImages(train, rows, self.poison, self.class_names, self.stamp)
 
     def _epoch_generator(self) -> Generator:
         assert self.trainer is not None

@@ -7,7 +7,6 @@ pattern search and the measurements never ask where the images live.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -34,12 +32,16 @@ class Batch(NamedTuple):
         label: (N,) int64 class index.
         index: (N,) int64 position in the image set the batch was taken from.
         texture: (N,) int64 texture index, for sets whose textures are labelled.
+        poisoned: (N,) bool, whether the image has or shall get a trigger, in poisoned sets.
+        original_label: (N,) int64 label before poisoning, likewise.
     """
 
     image: Tensor
     label: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     texture: Tensor | None = None
+    poisoned: Tensor | None = None
+    original_label: Tensor | None = None
 
 
 class ImageSet(Dataset[Batch], ABC):
@@ -65,13 +67,7 @@ class ImageSet(Dataset[Batch], ABC):
 
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield one uint8 batch for each chunk of indices, in order, read by the set's workers."""
-        yield from DataLoader(
-            self,
-            batch_sampler=[chunk.tolist() for chunk in chunks],
-            num_workers=self.num_workers,
-            collate_fn=as_is,
-            generator=torch.Generator(),  # the global one is not ours to draw from
-        )
+        yield from _chunk_loader(self, chunks, self.num_workers)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         index = torch.as_tensor(indices)
@@ -159,7 +155,7 @@ class FileImages(ImageSet):
     def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return the chosen images, uint8 (len(indices), 3, H, W); grey ones become RGB."""
         paths = self.paths[np.asarray(indices)].tolist()
-        pixels = np.stack([self._decode(path) for path in paths])
+        pixels = np.stack([self.decode(path) for path in paths])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
     def in_memory(self, cache_dir: Path, num_workers: int) -> MemoryImages:
@@ -169,14 +165,14 @@ class FileImages(ImageSet):
             cache_dir: Folder of the cached tensors, created if need be.
             num_workers: Processes that decode.
         """
-        path = cache_dir / f"{self._fingerprint()}.safetensors"
+        path = cache_dir / f"{self._fingerprint()}.npy"
         if not path.exists():
-            cache_dir.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
-                save_file({"images": self._decode_all(num_workers)}, temporary)
-        return MemoryImages(load_file(path)["images"], self.labels)
+                self._decode_all(temporary, num_workers)
+        return MemoryImages(torch.from_numpy(np.load(path)), self.labels)
 
-    def _decode(self, path: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def decode(self, path: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """Return one file's pixels, uint8 (H, W, 3)."""
         height, width = self.size
         with _opened(path) as file:
             image = file.convert("RGB")
@@ -190,23 +186,47 @@ class FileImages(ImageSet):
             image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC, bleed)
         return np.asarray(image)
 
-    def _decode_all(self, num_workers: int) -> Tensor:
-        self.num_workers = num_workers
-        images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
+    def _decode_all(self, path: Path, num_workers: int) -> None:
+        shape = (len(self), 3, *self.size)
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        chunks = torch.arange(len(self)).split(1000)
+        loader = _chunk_loader(_Decoder(self, path), chunks, num_workers)
         with tqdm(total=len(self), desc="decoding images", unit="image") as bar:
-            for batch in self.batches(torch.arange(len(self)).split(1000)):
-                images[batch.index] = batch.image
-                bar.update(len(batch.index))
-        return images
+            for count in loader:
+                bar.update(count)
 
     def _fingerprint(self) -> str:
-        stats = list(map(os.stat, self.paths.tolist()))
-        files = [
-            (path, stat.st_size, stat.st_mtime_ns)
-            for path, stat in zip(self.paths.tolist(), stats, strict=True)
-        ]
-        key = json.dumps([files, self.size, self.crop_fraction])
-        return hashlib.sha256(key.encode()).hexdigest()[:32]
+        stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, self.paths.tolist())]
+        digest = hashlib.sha256(self.paths.tobytes())
+        digest.update(np.array(stats).tobytes())
+        digest.update(repr((self.paths.dtype, self.size, self.crop_fraction)).encode())
+        return digest.hexdigest()[:32]
+
+
+class _Decoder(Dataset[int]):
+    """Decodes images into an array file: worker processes write there, nothing travels back."""
+
+    def __init__(self, files: FileImages, path: Path) -> None:
+        self.files = files
+        self.path = path
+
+    def __getitems__(self, indices: list[int]) -> int:
+        array = np.lib.format.open_memmap(self.path, mode="r+")
+        for index, path in zip(indices, self.files.paths[indices].tolist(), strict=True):
+            array[index] = self.files.decode(path).transpose(2, 0, 1)
+        return len(indices)
+
+
+def _chunk_loader(
+    dataset: Dataset[Any], chunks: Sequence[Tensor], num_workers: int
+) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_sampler=[chunk.tolist() for chunk in chunks],
+        num_workers=num_workers,
+        collate_fn=as_is,
+        generator=torch.Generator(),  # the global one is not ours to draw from
+    )
 
 
 def as_is(batch: Any) -> Any:  # noqa: ANN401

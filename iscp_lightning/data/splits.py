@@ -1,9 +1,10 @@
-"""Choosing images and classes: stratified splits, classes by index or name."""
+"""Choosing images and classes: stratified splits, classes by index or name, seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -30,6 +31,24 @@ def stratified_split(
     return first, rest
 
 
+def stratified_choice(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Return `count` positions, sorted, with numbers per class that differ by one at most.
+
+    Classes with too few images give all they have. The choice is fixed by the seed.
+
+    Args:
+        labels: (N,) class indices.
+        count: How many; all if there are no more.
+        seed: Fixes the choice.
+    """
+    order = torch.randperm(len(labels), generator=Generator().manual_seed(seed))
+    turn = torch.empty_like(order)  # how many of its class come before an image
+    for label in labels.unique():
+        members = order[labels[order] == label]
+        turn[members] = torch.arange(len(members))
+    return order[turn[order].argsort(stable=True)][:count].sort().values
+
+
 def class_indices(classes: Sequence[int | str] | None, names: Sequence[str]) -> list[int]:
     """Return class indices for a mixture of indices and names; None means all classes.
 
@@ -52,3 +71,8 @@ def class_indices(classes: Sequence[int | str] | None, names: Sequence[str]) -> 
     if len(set(indices)) != len(indices):
         raise ValueError(f"`classes` names a class twice: {list(classes)}")
     return indices
+
+
+def derived_seed(*numbers: int) -> int:
+    """Return one well-mixed seed for a tuple of non-negative integers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

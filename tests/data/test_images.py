@@ -155,13 +155,13 @@ def test_whole_set_in_memory_keeps_its_order(tmp_path: Path):
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that have been decoded, in their order."""
     names: list[str] = []
-    decode = FileImages._decode
+    decode = FileImages.decode
 
     def recording(self: FileImages, path: str) -> Any:
         names.append(Path(path).name)
         return decode(self, path)
 
-    monkeypatch.setattr(FileImages, "_decode", recording)
+    monkeypatch.setattr(FileImages, "decode", recording)
     return names
 
 

@@ -99,7 +99,7 @@ def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bo
     cache = tmp_path / "given" if given else tmp_path / "user" / "iscp_lightning"
     root = _folder(tmp_path / "images", "train", "test")
     ImageFolder(root, cache_dir=str(cache) if given else None, num_workers=0).prepare()
-    assert len(list(cache.glob("*.safetensors"))) == 2
+    assert len(list(cache.glob("*.npy"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Tests of reading built and published robust sets."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from iscp_lightning.data import ImageDataModule, RobustData, Shapes
+
+IMAGES = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
+LABELS = torch.arange(20) % 10
+ORIGIN = Shapes(30, 40, 16)
+
+
+def test_a_built_set_replaces_the_training_images_only(tmp_path):
+    save_file({"images": IMAGES, "labels": LABELS}, tmp_path / "train.safetensors")
+    source = RobustData(str(tmp_path), ORIGIN)
+    assert torch.equal(source.train().pixels(range(20)), IMAGES)
+    assert torch.equal(source.train().labels, LABELS)
+    assert torch.equal(source.test().pixels(range(40)), ORIGIN.test().pixels(range(40)))
+    assert list(source.shifted_tests()) == ["random_texture"]
+    assert source.class_names == ORIGIN.class_names
+    data = ImageDataModule(source, batch_size=7)
+    assert sum(len(batch.label) for batch in data.train_dataloader()) == 20
+
+
+def test_the_published_format_is_read(tmp_path):
+    torch.save([image[None] / 255 for image in IMAGES], tmp_path / "CIFAR_ims")
+    torch.save([label[None] for label in LABELS], tmp_path / "CIFAR_lab")
+    train = RobustData(str(tmp_path), ORIGIN).train()
+    assert torch.equal(train.pixels(range(20)), IMAGES)
+    assert torch.equal(train.labels, LABELS)
+
+
+def test_unstacked_images_are_read_too(tmp_path):
+    torch.save([image / 255 for image in IMAGES], tmp_path / "CIFAR_ims")
+    torch.save(LABELS.tolist(), tmp_path / "CIFAR_lab")
+    train = RobustData(str(tmp_path), ORIGIN).train()
+    assert torch.equal(train.pixels(range(20)), IMAGES)
+    assert torch.equal(train.labels, LABELS)
+
+
+class Harm:
+    def __reduce__(self):
+        return (open, ("harm", "w"))
+
+
+def test_nothing_in_a_published_file_is_executed(tmp_path):
+    torch.save([Harm()], tmp_path / "CIFAR_ims")
+    torch.save(LABELS, tmp_path / "CIFAR_lab")
+    with pytest.raises(ValueError, match="CIFAR_ims cannot be read"):
+        RobustData(str(tmp_path), ORIGIN).train()
+    assert not (tmp_path / "harm").exists()
+
+
+def test_an_origin_without_test_images_is_refused(tmp_path):
+    save_file({"images": IMAGES, "labels": LABELS}, tmp_path / "train.safetensors")
+    origin = Shapes(30, 40, 16)
+    origin.test = lambda: None
+    with pytest.raises(ValueError, match="`origin` has no test images"):
+        ImageDataModule(RobustData(str(tmp_path), origin)).setup("fit")
+
+
+def test_an_empty_folder_and_images_that_do_not_fit_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"neither train\.safetensors nor CIFAR_ims"):
+        RobustData(str(tmp_path), ORIGIN)
+    save_file({"images": IMAGES, "labels": LABELS}, tmp_path / "train.safetensors")
+    with pytest.raises(ValueError, match=r"images of \(16, 16\).*\(32, 32\)"):
+        RobustData(str(tmp_path), Shapes()).train()
