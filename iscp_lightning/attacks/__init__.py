@@ -1,0 +1,7 @@
+"""Adversarial attacks, and how robust a classifier is against them."""
+
+from iscp_lightning.attacks.epsilon import Epsilon
+from iscp_lightning.attacks.pgd import PGD, Attack, fgsm
+from iscp_lightning.attacks.robustness import ATTACKS, Robustness, evaluate_robustness
+
+__all__ = ["ATTACKS", "PGD", "Attack", "Epsilon", "Robustness", "evaluate_robustness", "fgsm"]

@@ -1,0 +1,133 @@
+"""Tests of the builder of D_R and D_NR: a linear closed form, interruption, and refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from iscp_lightning.attacks.robust_data import (
+    RobustDataBuilder,
+    RobustDataSettings,
+    features_of,
+    match_features,
+)
+from iscp_lightning.data import MemoryImages
+
+SETTINGS = RobustDataSettings(steps=200, step_size=0.02, batch_size=4)
+
+
+class OnlyRed(nn.Module):
+    """Its features are the red channel: green and blue never matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images[:, 0].flatten(1))
+
+
+def images(count: int = 10) -> MemoryImages:
+    torch.manual_seed(0)
+    return MemoryImages(torch.rand(count, 3, 2, 2), torch.arange(count) % 2)
+
+
+def test_what_the_classifier_sees_is_the_originals_and_the_rest_the_starts():
+    originals, starts = torch.rand(5, 3, 2, 2), torch.rand(5, 3, 2, 2)
+    found = match_features(OnlyRed(), originals, starts, SETTINGS)
+    torch.testing.assert_close(found[:, 0], originals[:, 0], rtol=0, atol=0.03)
+    assert torch.equal(found[:, 1:], starts[:, 1:])
+
+
+def test_the_ball_is_kept():
+    originals, starts = torch.rand(5, 3, 2, 2), torch.rand(5, 3, 2, 2)
+    settings = RobustDataSettings(steps=50, step_size=0.1, epsilon=0.2)
+    found = match_features(OnlyRed(), originals, starts, settings)
+    assert (found - starts).flatten(1).norm(dim=1).max() <= 0.2 + 1e-6
+
+
+def test_penultimate_features_are_the_input_of_the_last_linear_layer(trained):
+    given = torch.rand(3, 3, 32, 32)
+    with features_of(trained) as features, torch.no_grad():
+        found = features(given)
+        assert torch.equal(trained.network.fc(found), trained(given))
+    assert found.shape == (3, 64)
+    assert not trained.network.fc._forward_pre_hooks
+    with pytest.raises(ValueError, match=r"no nn\.Linear"), features_of(nn.Conv2d(3, 3, 1)):
+        pass
+
+
+def build(folder: Path, rows: torch.Tensor, order: list[int]) -> RobustDataBuilder:
+    torch.manual_seed(1)
+    builder = RobustDataBuilder(OnlyRed(), images(), rows, SETTINGS, folder, made_by="x")
+    builder.begin()
+    for chunk in order:
+        builder.make(chunk, torch.device("cpu"))
+    return builder
+
+
+def test_an_interrupted_build_ends_like_an_uninterrupted_one(tmp_path):
+    rows = torch.tensor([0, 1, 2, 3, 5, 6, 7, 8, 9])
+    build(tmp_path / "a", rows, [0, 1, 2]).finish()
+    build(tmp_path / "b", rows, [2])  # another process, killed
+    half = sorted((tmp_path / "b" / "chunks").iterdir())
+    assert [path.name for path in half] == ["000002.safetensors"]
+    stamp = half[0].stat().st_mtime_ns
+    again = build(tmp_path / "b", rows, [0, 1, 2])
+    assert half[0].stat().st_mtime_ns == stamp
+    again.finish()
+    first, second = (load_file(tmp_path / n / "train.safetensors") for n in "ab")
+    assert torch.equal(first["images"], second["images"])
+    assert torch.equal(first["labels"], images().labels[rows])
+    assert first["images"].dtype == torch.uint8
+    assert not (tmp_path / "b" / "chunks").exists()
+    assert build(tmp_path / "b", rows, []).chunks == []
+
+
+def test_every_image_starts_from_another_one():
+    for count in (2, 3, 10):
+        rows = torch.arange(count)
+        builder = RobustDataBuilder(OnlyRed(), images(), rows, SETTINGS, Path("x"))
+        assert (builder.starts != rows).all()
+        assert torch.equal(builder.starts.sort().values, rows)
+
+
+def test_a_folder_of_another_build_is_refused(tmp_path):
+    rows = torch.arange(4)
+    build(tmp_path, rows, [0])
+    described = json.loads((tmp_path / "build.json").read_text())
+    assert described["settings"]["steps"] == 200
+    relabelled = images()
+    relabelled.labels = 1 - relabelled.labels
+    for other in (
+        RobustDataBuilder(OnlyRed(), images(), rows, SETTINGS, tmp_path, made_by="y"),
+        RobustDataBuilder(OnlyRed(), relabelled, rows, SETTINGS, tmp_path, made_by="x"),
+    ):
+        with pytest.raises(ValueError, match="another build"):
+            other.begin()
+    (tmp_path / "build.json").unlink()
+    (tmp_path / "train.safetensors").write_text("somebody else's")
+    with pytest.raises(ValueError, match="was not built here"):
+        build(tmp_path, rows, [])
+
+
+def test_missing_chunks_are_counted(tmp_path):
+    builder = build(tmp_path, torch.arange(10), [1])
+    with pytest.warns(UserWarning, match="2 of 3 chunks are left"):
+        builder.finish()
+    assert not (tmp_path / "train.safetensors").exists()
+    assert (tmp_path / "chunks" / "000001.safetensors").exists()
+
+
+def test_fractions_are_accepted():
+    settings = RobustDataSettings(step_size="1/4", epsilon="1/2")
+    assert (settings.step_size, settings.epsilon) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size", "step_size", "epsilon"])
+def test_wrong_settings_are_named(name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        RobustDataSettings(**{name: 0})

@@ -1,0 +1,140 @@
+"""Tests of the evaluation: closed forms on a linear model, and every sign of masked gradients."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from toys import Linear
+
+from iscp_lightning.attacks import Robustness, evaluate_robustness
+from iscp_lightning.attacks.robustness import build_attacks
+from iscp_lightning.data import MemoryImages
+
+
+def one_pixel(margins: list[float]) -> tuple[nn.Module, MemoryImages]:
+    """A model that says 1 when the pixel is above 0.5, and images `margin` above that."""
+    weights = torch.tensor([[[-1.0]], [[1.0]]])
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = Linear(weights)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.linear(images - 0.5)
+
+    pixels = (0.5 + torch.tensor(margins)).view(-1, 1, 1, 1)
+    return Shifted(), MemoryImages(pixels, torch.ones(len(margins)).long())
+
+
+def test_a_linear_model_withstands_exactly_its_margin():
+    margins = [-0.1, 0.02, 0.06, 0.15, 0.25]
+    model, images = one_pixel(margins)
+    with torch.inference_mode():  # as in Lightning's tests
+        found = evaluate_robustness(
+            model, images, torch.arange(5), ["fgsm"], epsilon="1/10", batch_size=2
+        )
+    assert found.clean.tolist() == [False, True, True, True, True]
+    for kept in found.withstood.values():
+        assert kept.tolist() == [False, False, False, True, True]
+    assert list(found.withstood) == ["fgsm", "pgd20"]
+    assert found.sanity["pgd20 at x0.5"].tolist() == [False, False, True, True, True]
+    assert found.sanity["pgd20 at x2"].tolist() == [False, False, False, False, True]
+    assert found.robust_accuracy == 0.4
+    assert found.flags == []
+    summary = found.summary(["zero", "one"])
+    assert summary["accuracy"]["pgd20"] == 0.4
+    assert summary["per_class"]["one"]["clean"] == 0.8
+    assert summary["per_class"]["one"]["robust_accuracy"] == 0.4
+    assert summary["per_class"]["zero"]["clean"] != summary["per_class"]["zero"]["clean"]  # NaN
+
+
+def test_the_worst_case_is_per_image():
+    labels, yes = torch.zeros(4).long(), torch.tensor([True] * 4)
+    withstood = {
+        "fgsm": torch.tensor([True, False, True, True]),
+        "pgd20": torch.tensor([False, True, True, True]),
+    }
+    sanity = {"noise": yes, "pgd20 at x0.5": yes, "pgd20 at x2": withstood["fgsm"] & False}
+    found = Robustness(labels, torch.tensor([True, True, True, False]), withstood, sanity, "l2", 1)
+    assert found.robust_accuracy == 0.25
+
+
+def rates(fgsm: int, pgd20: int, noise: int, half: int, double: int) -> Robustness:
+    def kept(count: int) -> torch.Tensor:
+        return torch.arange(100) < count
+
+    return Robustness(
+        torch.zeros(100).long(),
+        kept(100),
+        {"fgsm": kept(fgsm), "pgd20": kept(pgd20)},
+        {"noise": kept(noise), "pgd20 at x0.5": kept(half), "pgd20 at x2": kept(double)},
+        "linf",
+        8 / 255,
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((40, 30, 90, 60, 10), None),
+        ((30, 40, 90, 60, 10), "weaker fgsm .* beats pgd20"),
+        ((40, 30, 35, 60, 10), "noise .* hurts more than fgsm"),
+        ((40, 30, 90, 60, 50), "rises with epsilon, from 0.300 to 0.500"),
+        ((40, 30, 90, 20, 10), "rises with epsilon, from 0.200 to 0.300"),
+    ],
+)
+def test_masked_gradients_are_flagged(numbers, message):
+    flags = rates(*numbers).flags
+    if message is None:
+        assert flags == []
+    else:
+        (flag,) = flags
+        assert flag.startswith("gradient masking suspected")
+        assert re.search(message, flag)
+
+
+class Masked(nn.Module):
+    """Right everywhere near the images, with a gradient that points nowhere."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network((images * 20).round() / 20 + 0 * images)
+
+
+def test_a_model_with_rounded_inputs_is_caught():
+    model, images = one_pixel([0.01 * i for i in range(1, 11)])
+    found = evaluate_robustness(Masked(model), images, torch.arange(10), epsilon=0.05)
+    assert found.robust_accuracy > 0.5  # an illusion: every image is within 0.1 of the border
+    assert any("noise" in flag for flag in found.flags)
+
+
+def test_the_number_of_processes_and_batches_change_nothing(trained, monkeypatch, data):
+    from iscp_lightning.attacks import robustness
+
+    images, rows = MemoryImages(torch.rand(10, 3, 32, 32), torch.arange(10)), torch.arange(10)
+    alone = evaluate_robustness(trained, images, rows, ["fgsm"], epsilon=0.01, batch_size=4)
+    parts: list = []
+    for rank in range(2):
+        monkeypatch.setattr(robustness, "share", lambda items, r=rank: items[r::2])
+        monkeypatch.setattr(robustness, "gather", lambda item: parts.append(item) or [item])
+        evaluate_robustness(trained, images, rows, ["fgsm"], epsilon=0.01, batch_size=4)
+    monkeypatch.setattr(robustness, "gather", lambda item: parts)
+    monkeypatch.setattr(robustness, "share", lambda items: [])
+    together = evaluate_robustness(trained, images, rows, ["fgsm"], epsilon=0.01, batch_size=4)
+    for name, kept in (alone.withstood | alone.sanity).items():
+        assert torch.equal(kept, (together.withstood | together.sanity)[name])
+
+
+def test_bad_input_is_refused():
+    model, images = one_pixel([0.1, 0.2])
+    with pytest.raises(ValueError, match=r"among fgsm, pgd20.*'pdg'"):
+        build_attacks(["pdg"], 0.1, "linf", 10)
+    with pytest.raises(ValueError, match="at least 4 classes, the data have 3"):
+        build_attacks(["autoattack"], 0.1, "linf", 3)
+    with pytest.raises(ValueError, match="returns probabilities"):
+        evaluate_robustness(nn.Sequential(model, nn.Softmax(1)), images, torch.arange(2))
