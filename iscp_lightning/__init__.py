@@ -8,18 +8,27 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BadNetsModule": "classifiers",
+    "FreeModule": "classifiers",
     "ImageDataModule": "data",
+    "MadryModule": "classifiers",
     "MemoryImages": "data",
     "NaturalModule": "classifiers",
+    "PGD": "attacks",
     "PatternSearchModule": "patterns",
     "PatternSet": "patterns",
     "PatternSnapshot": "patterns",
+    "Poison": "data",
     "PredictivePower": "patterns",
+    "RobustData": "data",
+    "RobustDataWriter": "classifiers",
     "SearchSettings": "patterns",
     "Shapes": "data",
+    "Trigger": "data",
     "create_classifier": "classifiers",
     "load_classifier": "classifiers",
     "save_classifier": "classifiers",
+    "evaluate_robustness": "attacks",
     "search_patterns": "patterns",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import time
+import traceback
 import uuid
 import warnings
 from collections.abc import Sequence
@@ -17,31 +18,30 @@ from typing import Any
 import lightning as L
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import (
-    ArgsType,
-    LightningArgumentParser,
-    LightningCLI,
-    SaveConfigCallback,
-)
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
 
 from iscp_lightning import __version__
+from iscp_lightning.attacks.epsilon import Epsilon
+from iscp_lightning.attacks.pgd import Norm
+from iscp_lightning.attacks.robustness import ATTACKS
+from iscp_lightning.classifiers import RobustDataWriter
+from iscp_lightning.classifiers.evaluation import RobustnessEvaluation
 from iscp_lightning.data import ImageDataModule
 from iscp_lightning.loggers import RunCSVLogger, finish_wandb
 from iscp_lightning.patterns.module import PatternSearchModule
+from iscp_lightning.patterns.recovery import format_recovery
 from iscp_lightning.patterns.results import format_table
 from iscp_lightning.patterns.snapshot import read_snapshots
 from iscp_lightning.runs import (
     RUN_VARIABLE,
-    atomic_path,
     is_dry,
     may_write,
     process_rank,
     write_json,
 )
+from iscp_lightning.trainer import AtomicCheckpointIO, EpochCheckpoint, SaveConfig, Trainer
 
 DEMO = Path(__file__).with_name("demo.yaml")
 RUNS = Path("runs")
@@ -52,93 +52,12 @@ HARMLESS = (
     r"Total length of `list` across ranks is zero",  # `val_fraction: 0` means it
 )
 
-# Python caches Optional[Union[float, int]] under the first order it meets, which is not Trainer's:
-# without this, `--trainer.limit_train_batches 1` is read as 1.0, all batches.
-for stage in ("train", "val", "test", "predict"):
-    L.Trainer.__init__.__annotations__[f"limit_{stage}_batches"] = int | float | None
-
-
-class Trainer(L.Trainer):
-    """Lightning's Trainer with one more verb."""
-
-    def search(
-        self,
-        model: L.LightningModule,
-        datamodule: L.LightningDataModule | None = None,
-        ckpt_path: str | None = None,
-    ) -> None:
-        """Search class-wise patterns, measure them, and write patterns, figures and results.
-
-        Args:
-            model: A PatternSearchModule.
-            datamodule: The images.
-            ckpt_path: Checkpoint of an interrupted search to go on from.
-        """
-        if not isinstance(model, PatternSearchModule):
-            raise TypeError(f"`model` must be a PatternSearchModule, got {type(model).__name__}")
-        self.fit_loop.max_epochs = model.search.search_epochs  # else Lightning warns of 1,000
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")
-            self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        self.test(model, datamodule=datamodule, verbose=False)
-
-
-class EpochCheckpoint(ModelCheckpoint):
-    """ModelCheckpoint whose file names count completed epochs, like everything else here."""
-
-    def format_checkpoint_name(
-        self,
-        metrics: dict[str, Tensor],
-        filename: str | None = None,
-        ver: int | None = None,
-        prefix: str | None = None,
-    ) -> str:
-        """Return the file path for the metrics, with `epoch` one higher than Lightning's."""
-        completed = metrics | {"epoch": metrics["epoch"] + 1}
-        return super().format_checkpoint_name(completed, filename, ver, prefix)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the last checkpoint, except in a dry run, where Lightning forgets to ask."""
-        if not is_dry(trainer):
-            super().on_train_end(trainer, pl_module)
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints beside their final name: Lightning moves them there from /tmp."""
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
-        storage_options: Any = None,  # noqa: ANN401
-    ) -> None:
-        """Write the checkpoint, so that the path never holds half of one."""
-        del storage_options
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml into the run folder and the whole configuration to every logger."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        kwargs["save_to_log_dir"] = False
-        super().__init__(*args, **kwargs)
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write and log the configuration; called on rank 0 only."""
-        del pl_module, stage
-        text = self.parser.dump(self.config, skip_none=False)
-        with atomic_path(Path(trainer.default_root_dir) / "config.yaml") as temporary:
-            temporary.write_text(text)
-        plain = self.config.as_dict()
-        for logger in trainer.loggers:
-            if not isinstance(logger, CSVLogger):  # its folder holds config.yaml already
-                logger.log_hyperparams({"config": plain})
-
 
 class CLI(LightningCLI):
     """`python -m iscp_lightning`."""
+
+    evaluation: RobustnessEvaluation | None = None
+    tested: str | None = None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -150,6 +69,21 @@ class CLI(LightningCLI):
         parser.add_argument("--run", type=str | None, help="name of the folder under runs/")
         parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
         parser.add_argument("--resume", type=str | None, help="run folder to go on with")
+        parser.add_argument(
+            "--attacks",
+            nargs="*",
+            type=str,
+            help=f"attack the tested classifier: {', '.join(ATTACKS)}; alone: all but autoattack",
+        )
+        parser.add_argument(
+            "--attack_epsilon",
+            type=Epsilon | None,
+            help="radius of the attacks in pixel units of [0, 1]; default 8/255, for l2 0.5",
+        )
+        parser.add_argument("--attack_norm", type=Norm, default="linf", help="ball of the attacks")
+        parser.add_argument(
+            "--attack_images", type=int | None, help="how many test images are attacked"
+        )
         parser.add_lightning_class_args(EpochCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -189,6 +123,11 @@ class CLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         config = self.config[self.subcommand]
+        if config.attacks is not None:
+            self.evaluation = RobustnessEvaluation(
+                config.attacks, config.attack_epsilon, config.attack_norm, config.attack_images
+            )
+            trainer.callbacks.append(self.evaluation)  # type: ignore[attr-defined]
         has_csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
         if trainer.loggers and not has_csv and may_write(trainer):
             trainer.loggers = [*trainer.loggers, RunCSVLogger(trainer.default_root_dir)]
@@ -196,28 +135,45 @@ class CLI(LightningCLI):
             checkpoint = torch.load(config.ckpt_path, map_location="cpu", weights_only=True)
             for logger in trainer.loggers:
                 if isinstance(logger, RunCSVLogger):
-                    logger.drop_from(checkpoint["global_step"])
+                    loop = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
+                    logger.drop_from(loop["_batches_that_stepped"])
         return trainer
 
     def after_fit(self) -> None:
         """Measure the trained classifier on the test sets and print what was found."""
-        metrics = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        folder = Path(self.trainer.default_root_dir)
+        best = getattr(self.model, "best_checkpoint", None)  # of adversarial training
+        self.tested = str(best) if best and not is_dry(self.trainer) else None
+        self.trainer.test(
+            self.model, datamodule=self.datamodule, ckpt_path=self.tested, verbose=False
+        )
         if isinstance(self.model, PatternSearchModule):
             self.after_search()
-            return
+        else:
+            self.after_test()
+
+    def after_test(self) -> None:
+        """Write results.json and print accuracies and the table of the last patterns."""
         if not may_write(self.trainer):
             return
-        snapshots = read_snapshots(folder)
-        results: dict[str, Any] = {"test": metrics[0]}
+        folder = Path(self.trainer.default_root_dir)
+        metrics = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        results: dict[str, Any] = {"test": metrics} | getattr(self.model, "results", {})
         lines = [""]
-        if snapshots:
+        if self.tested:
+            results |= {"tested_checkpoint": self.tested}
+            lines.append(f"tested: {self.tested}")
+        if snapshots := read_snapshots(folder):
             results |= {"patterns": snapshots[-1].results}
             epoch = snapshots[-1].provenance["epoch"]
             lines += [f"patterns after epoch {epoch}:", format_table(snapshots[-1].results)]
-        for name, value in metrics[0].items():
-            if name.endswith("/clean_accuracy"):
-                lines.append(f"{name}: {value:.3f}")
+        overall = {name: value for name, value in metrics.items() if name.count("/") == 1}
+        lines += [f"{name}: {value:.3f}" for name, value in overall.items()]
+        if self.evaluation and self.evaluation.results:
+            found = self.evaluation.results
+            results |= {"robustness": found}
+            ball = f"{found['norm']} {found['epsilon']:.4g}"
+            lines.append(f"attacked: {found['images']} images, {ball}")
+            lines += found["flags"] or ["no sign of gradient masking"]
         write_json(folder / "results.json", results)
         tell(folder, lines)
 
@@ -225,7 +181,15 @@ class CLI(LightningCLI):
         """Print the table of a search."""
         if may_write(self.trainer):
             assert isinstance(self.model, PatternSearchModule)
-            tell(Path(self.trainer.default_root_dir), ["", format_table(self.model.results)])
+            lines = ["", format_table(self.model.results)]
+            if recovery := self.model.results.get("trigger_recovery"):
+                lines.append(format_recovery(recovery))
+            tell(Path(self.trainer.default_root_dir), lines)
+
+    def after_predict(self) -> None:
+        """Say where a built set lies."""
+        if isinstance(self.model, RobustDataWriter) and may_write(self.trainer):
+            sys.stdout.write(f"{self.model.path}\n")
 
 
 def main(args: ArgsType = None) -> CLI:
@@ -241,21 +205,44 @@ def main(args: ArgsType = None) -> CLI:
     for harmless in HARMLESS:
         warnings.filterwarnings("ignore", harmless)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    cli = CLI(
-        L.LightningModule,
-        ImageDataModule,
-        trainer_class=Trainer,
-        subclass_mode_model=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        save_config_callback=SaveConfig,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "python -m iscp_lightning", "version": __version__},
-        trainer_defaults={"inference_mode": False, "num_sanity_val_steps": 0},
-        args=args,
-    )
-    finish_wandb()
-    return cli
+    try:
+        return CLI(
+            L.LightningModule,
+            ImageDataModule,
+            trainer_class=Trainer,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": "python -m iscp_lightning", "version": __version__},
+            trainer_defaults={"inference_mode": False, "num_sanity_val_steps": 0},
+            args=args,
+        )
+    except (ValueError, MisconfigurationException) as error:
+        finish_wandb()
+        discard_empty_run()
+        if args is None and is_ours(error):
+            fail(str(error))
+        raise
+    finally:
+        finish_wandb()
+
+
+def is_ours(error: BaseException) -> bool:
+    """Return whether this package or the parser of its arguments raised an error."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    path = Path(frames[-1][0].f_code.co_filename)
+    return DEMO.parent in path.parents or "jsonargparse" in path.parts
+
+
+def discard_empty_run() -> None:
+    """Remove the run folder of this process if nothing but its configuration was written."""
+    folder = Path(os.environ.get(RUN_VARIABLE, ""))
+    if folder.parent != RUNS or process_rank() != 0 or not folder.is_dir():
+        return
+    if {path.name for path in folder.iterdir()} <= {"config.yaml", "wandb"}:
+        shutil.rmtree(folder)
 
 
 def complete_arguments(args: list[str]) -> list[str]:

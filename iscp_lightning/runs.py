@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RUN_VARIABLE = "ISCP_RUN_FOLDER"
 
@@ -39,6 +42,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as JSON, atomically; NaN and infinities become null."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(finite(content), indent=1) + "\n")
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, atomically."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, bbox_inches="tight")
 
 
 def finite(value: Any) -> Any:  # noqa: ANN401

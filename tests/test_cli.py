@@ -223,3 +223,23 @@ def test_a_checkpoint_says_its_architecture():
     module = NaturalModule("runs/small/checkpoints/last.ckpt")
     assert module.classifier.spec.architecture == "test_resnet"
     assert module.classifier.spec.image_size == (16, 16)
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_and_leaves_no_run(tmp_path):
+    weights = Path(__file__).parents[1] / "checkpoints" / "shapes_resnet20.safetensors"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "iscp_lightning", "test", "--model", "NaturalModule"),
+            *("--model.init_args.classifier", str(weights), "--data.source", "Shapes"),
+            *("--data.source.init_args.test_count", "20", "--trainer.accelerator", "cpu"),
+            *("--data.source.init_args.train_count", "20", "--attacks", "pdg", "--run", "r"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: `attacks` must be among fgsm")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs" / "r").exists()

@@ -71,6 +71,36 @@ def load_classifier(
     return classifier if weights is None else _fill(classifier, _read(Path(weights))[1], weights)
 
 
+def load_trained(
+    classifier: str | nn.Module,
+    weights: str | None,
+    num_classes: int,
+    image_size: int | tuple[int, int],
+) -> nn.Module:
+    """Return what `load_classifier` does, but refuse a name that means random weights.
+
+    Raises:
+        ValueError: as `load_classifier`, or for a name without trained weights for these classes.
+    """
+    given = load_classifier(
+        classifier, weights=weights, num_classes=num_classes, image_size=image_size
+    )
+    if not isinstance(classifier, str) or Path(classifier).is_file() or weights is not None:
+        return given
+    if "." not in classifier:
+        raise ValueError(
+            f"`classifier`={classifier} has random weights: give a weights file or a name "
+            "with a tag, such as resnet50.a1_in1k"
+        )
+    trained_for = getattr(getattr(given, "network", None), "pretrained_cfg", {})
+    if trained_for.get("num_classes") != num_classes:
+        raise ValueError(
+            f"`classifier`={classifier} was trained for {trained_for.get('num_classes')} "
+            f"classes, the data have {num_classes}: its last layer would be random"
+        )
+    return given
+
+
 def save_classifier(path: str | Path, classifier: Classifier, **facts: Any) -> None:  # noqa: ANN401
     """Write weights, structure and provenance to a safetensors file, atomically.
 

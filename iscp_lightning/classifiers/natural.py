@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -16,6 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from iscp_lightning.classifiers.architectures import Classifier
 from iscp_lightning.classifiers.checkpoints import SPEC_KEY, load_classifier
 from iscp_lightning.data import Batch
+from iscp_lightning.runs import may_write
 
 
 class NaturalModule(L.LightningModule):
@@ -33,6 +36,8 @@ class NaturalModule(L.LightningModule):
         num_classes: Number of classes; the command line takes it from the data.
         image_size: Image size of a network given by name, likewise.
     """
+
+    measures_backdoor = False
 
     def __init__(
         self,
@@ -67,10 +72,22 @@ class NaturalModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Make one set of metrics for each test set of the data module."""
+        if getattr(self._trainer_data(), "poison", None) and not self.measures_backdoor:
+            warnings.warn(
+                f"`data.poison` is set, but {type(self).__name__} does not measure the backdoor: "
+                "BadNetsModule does",
+                stacklevel=2,
+            )
         if stage == "test":
             names = getattr(self._trainer_data(), "test_names", ["test"])
             self.test_accuracy = nn.ModuleDict({name: self._metrics(name) for name in names})
             self.test_accuracy.to(self.device)
+
+    def on_fit_start(self) -> None:
+        """Keep with the run which training images are poisoned, and how."""
+        data = self._trainer_data()
+        if getattr(data, "poison", None) and may_write(self.trainer):
+            data.poisoned_images.save(Path(self.trainer.default_root_dir) / "poison")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross-entropy of one augmented batch."""
@@ -102,7 +119,7 @@ class NaturalModule(L.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return the optimiser and its schedule, stepped after every batch."""
         optimizer = self.optimizer(self.classifier.parameters())
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.total_steps
         scheduler: Any
         if self.scheduler == "cosine":
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -118,31 +135,37 @@ class NaturalModule(L.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    @property
+    def total_steps(self) -> int:
+        """Number of optimiser steps of the whole run."""
+        return int(self.trainer.estimated_stepping_batches)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in the checkpoint which architecture it holds."""
         if isinstance(self.classifier, Classifier):
             checkpoint[SPEC_KEY] = asdict(self.classifier.spec)
 
-    def _metrics(self, prefix: str) -> MetricCollection:
+    def _metrics(self, prefix: str, name: str = "clean_accuracy") -> MetricCollection:
         return MetricCollection(
             {
-                "clean_accuracy": MulticlassAccuracy(self.num_classes, average="micro"),
+                name: MulticlassAccuracy(self.num_classes, average="micro"),
                 "per_class": MulticlassAccuracy(self.num_classes, average="none"),
             },
             prefix=f"{prefix}/",
         )
 
-    def _log_accuracy(self, metrics: Any) -> None:  # noqa: ANN401
-        values = metrics.compute()
+    def _log_accuracy(self, metrics: Any) -> Tensor:  # noqa: ANN401
+        found = metrics.compute()
         metrics.reset()
-        prefix = metrics.prefix
+        per_class = found.pop(f"{metrics.prefix}per_class")
+        ((name, overall),) = found.items()
         data = self._trainer_data()
         names = data.class_names if data is not None else range(self.num_classes)
-        overall = values[f"{prefix}clean_accuracy"]
-        self.log(f"{prefix}clean_accuracy", overall, prog_bar=True, sync_dist=True)
-        per_class = zip(names, values[f"{prefix}per_class"], strict=True)
-        named = {f"{prefix}clean_accuracy/{name}": value for name, value in per_class}
-        self.log_dict(named, sync_dist=True)
+        self.log(name, overall, prog_bar=True, sync_dist=True)
+        values = {f"{name}/{c}": value for c, value in zip(names, per_class, strict=True)}
+        self.log_dict(values, sync_dist=True)
+        accuracy: Tensor = overall
+        return accuracy
 
     def _trainer_data(self) -> Any:  # noqa: ANN401
         return getattr(self.trainer, "datamodule", None)

@@ -1,0 +1,94 @@
+"""RobustnessEvaluation: what `--attacks` adds to a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from iscp_lightning.attacks.epsilon import Epsilon
+from iscp_lightning.attacks.pgd import Norm, require_logits
+from iscp_lightning.attacks.robustness import DEFAULT_ATTACKS, build_attacks, evaluate_robustness
+from iscp_lightning.classifiers.natural import NaturalModule
+from iscp_lightning.data import ImageDataModule
+from iscp_lightning.data.images import to_float
+from iscp_lightning.data.splits import stratified_choice
+from iscp_lightning.frozen import module_device
+from iscp_lightning.runs import is_dry
+
+EPSILONS: dict[Norm, Epsilon] = {"linf": Epsilon("8/255"), "l2": Epsilon("0.5")}
+
+
+class RobustnessEvaluation(L.Callback):
+    """Attacks the classifier after its test and logs its accuracy under each attack.
+
+    Args:
+        attacks: Names of attacks; none means FGSM, PGD-20 and PGD-100.
+        epsilon: Radius of the ball in pixel units of [0, 1]; None is 8/255 for linf, 0.5 for l2.
+        norm: `linf` or `l2`.
+        images: Number of test images, as many of each class; None means all.
+
+    Raises:
+        ValueError: if `images` is below 1.
+    """
+
+    def __init__(
+        self,
+        attacks: Sequence[str] = (),
+        epsilon: Epsilon | float | None = None,
+        norm: Norm = "linf",
+        images: int | None = None,
+    ) -> None:
+        if images is not None and images < 1:
+            raise ValueError(f"`attack_images` must be 1 or more, got {images}")
+        self.attacks = tuple(attacks) or DEFAULT_ATTACKS
+        self.epsilon = EPSILONS[norm] if epsilon is None else epsilon
+        self.norm = norm
+        self.images = images
+        self.results: dict[str, Any] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check the arguments before anything is trained.
+
+        Raises:
+            MisconfigurationException: for a module without a classifier or data without test set.
+            ValueError: if an attack or the radius is not allowed, or the classifier returns
+                probabilities.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if stage not in ("fit", "test"):
+            raise MisconfigurationException(f"`--attacks` goes with fit and test, not {stage}")
+        if not isinstance(pl_module, NaturalModule) or not isinstance(data, ImageDataModule):
+            raise MisconfigurationException(
+                "`--attacks` goes with the training or test of a classifier, "
+                f"got {type(pl_module).__name__} and {type(data).__name__}"
+            )
+        build_attacks(self.attacks, self.epsilon, self.norm, data.num_classes)
+        some = to_float(data.test_images.pixels([0, 1])).to(module_device(pl_module.classifier))
+        require_logits(pl_module.classifier, some)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Attack, and log `test/robust_accuracy` of each attack and of all together."""
+        assert isinstance(pl_module, NaturalModule)
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        labels = data.test_images.labels
+        count = 2 if is_dry(trainer) else self.images or len(labels)
+        chosen = stratified_choice(labels, count, data.seed)
+        found = evaluate_robustness(
+            pl_module.classifier,
+            data.test_images,
+            chosen,
+            self.attacks,
+            epsilon=self.epsilon,
+            norm=self.norm,
+            seed=data.seed,
+            batch_size=data.batch_size,
+            device=pl_module.device,
+            progress=trainer.is_global_zero and trainer.progress_bar_callback is not None,
+        )
+        self.results = found.summary(data.class_names)
+        for name, value in self.results["accuracy"].items():
+            pl_module.log(f"attacks/{name}", value, sync_dist=True)
+        pl_module.log("attacks/robust_accuracy", found.robust_accuracy, sync_dist=True)

@@ -1,0 +1,71 @@
+"""FreeModule: free adversarial training, every gradient used for weights and images at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iscp_lightning.attacks.pgd import ascend, project
+from iscp_lightning.classifiers.madry import MadryModule
+from iscp_lightning.data import Batch
+
+
+class FreeModule(MadryModule):
+    """Free adversarial training (Shafahi et al. 2019).
+
+    Every batch is replayed: each replay updates the weights and, with the same backward pass, the
+    perturbation, which goes on from batch to batch. A run of E epochs costs E x `replays` passes.
+
+    Args:
+        classifier: As for NaturalModule.
+        replays: Updates per batch.
+        kwargs: As for MadryModule; of `attack` only `epsilon` and `norm` count.
+    """
+
+    def __init__(
+        self,
+        classifier: str | nn.Module = "resnet50",
+        *,
+        replays: int = 8,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(classifier, **kwargs)
+        if replays < 1:
+            raise ValueError(f"`replays` must be 1 or more, got {replays}")
+        self.replays = replays
+        self.automatic_optimization = False
+
+    @property
+    def total_steps(self) -> int:
+        """Number of optimiser steps of the whole run."""
+        steps = super().total_steps * self.replays
+        return steps if self.trainer.max_steps == -1 else min(steps, self.trainer.max_steps)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch without a perturbation, so that a resumed run goes the same way."""
+        super().on_train_epoch_start()
+        self._change: Tensor | None = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Make `replays` updates on one augmented batch and return the last cross-entropy."""
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        epsilon, norm = self.attack.epsilon, self.attack.norm
+        count = len(batch.image)
+        change = torch.zeros_like(batch.image) if self._change is None else self._change[:count]
+        for _ in range(self.replays):
+            images = project(batch.image + change, batch.image, epsilon, norm).requires_grad_()
+            loss = F.cross_entropy(self(images), batch.label, label_smoothing=self.label_smoothing)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            scheduler.step()
+            assert images.grad is not None
+            moved = ascend(images.detach(), images.grad, epsilon, norm)
+            change = project(moved, batch.image, epsilon, norm) - batch.image
+        self._change = change if self._change is None or count == len(self._change) else None
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss.detach()

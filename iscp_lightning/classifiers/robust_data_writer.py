@@ -1,0 +1,98 @@
+"""RobustDataWriter: building D_R or D_NR as a Lightning `predict`, shared out over devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from iscp_lightning.attacks.robust_data import RobustDataBuilder, RobustDataSettings
+from iscp_lightning.classifiers.checkpoints import classifier_hash, load_trained
+from iscp_lightning.data import ImageDataModule
+from iscp_lightning.data.splits import stratified_split
+from iscp_lightning.frozen import frozen_copy
+from iscp_lightning.ranks import share
+from iscp_lightning.runs import is_dry, may_write
+
+
+class RobustDataWriter(L.LightningModule):
+    """Builds the robust or non-robust version of a data module's training images.
+
+    Args:
+        classifier: Whose features are kept: a robust one makes D_R, a standard one D_NR.
+        folder: Where the set is written; a build that was interrupted goes on.
+        settings: Steps, step size and ball.
+        fraction: Class-stratified share of the training images that is made, in (0, 1].
+        weights: Weights file for a classifier given as a module.
+        num_classes: Number of classes; the command line takes it from the data.
+        image_size: Image size of a network given by name, likewise.
+    """
+
+    def __init__(
+        self,
+        classifier: str | nn.Module,
+        folder: str,
+        settings: RobustDataSettings = RobustDataSettings(),
+        fraction: float = 1.0,
+        weights: str | None = None,
+        num_classes: int = 10,
+        image_size: int | tuple[int, int] = 32,
+    ) -> None:
+        super().__init__()
+        given = load_trained(classifier, weights, num_classes, image_size)
+        if not 0 < fraction <= 1:
+            raise ValueError(f"`fraction` must lie in (0, 1], got {fraction}")
+        self._given = (given,)  # a tuple hides it: nothing here is trained
+        self.path = Path(folder) / "train.safetensors"
+        self.settings = settings
+        self.fraction = fraction
+
+    def setup(self, stage: str) -> None:
+        """Choose the images and look for what an earlier build has left.
+
+        Raises:
+            MisconfigurationException: without an ImageDataModule.
+        """
+        del stage
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise MisconfigurationException(
+                "RobustDataWriter needs an ImageDataModule as `datamodule`, "
+                f"got {type(data).__name__}"
+            )
+        images, indices = data.train_images
+        chosen, _ = stratified_split(images.labels, indices, self.fraction, data.seed)
+        self.trainer.predict_loop._data_source.instance = self  # not the data module
+        frozen = frozen_copy(self._given[0], self.trainer.strategy.root_device)
+        self.builder = RobustDataBuilder(
+            frozen.to(memory_format=torch.channels_last),
+            images,
+            chosen,
+            self.settings,
+            self.path.parent,
+            classifier_hash=classifier_hash(self._given[0]),
+            seed_of_the_data=data.seed,
+        )
+        if may_write(self.trainer):
+            self.builder.begin()
+
+    def predict_dataloader(self) -> Sequence[int]:
+        """Return the numbers of this rank's chunks."""
+        return share(range(len(self.builder.chunks)))
+
+    def predict_step(self, batch: int, batch_idx: int) -> int:
+        """Make one chunk, unless it is there; return its number."""
+        del batch_idx
+        make = self.builder.compute if is_dry(self.trainer) else self.builder.make
+        make(batch, self.trainer.strategy.root_device)
+        return batch
+
+    def teardown(self, stage: str) -> None:
+        """Join the chunks once every rank has made its own."""
+        self.trainer.strategy.barrier()
+        if may_write(self.trainer):
+            self.builder.finish()

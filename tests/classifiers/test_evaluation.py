@@ -1,0 +1,111 @@
+"""Tests of what `--attacks` adds to fit and test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from iscp_lightning.attacks import evaluate_robustness
+from iscp_lightning.cli import main
+from iscp_lightning.data import Shapes
+
+WEIGHTS = str(Path(__file__).parents[2] / "checkpoints" / "shapes_resnet20.safetensors")
+SMALL = [
+    *("--model", "NaturalModule", "--model.init_args.classifier", WEIGHTS),
+    *("--data.source", "Shapes", "--data.source.init_args.test_count", "60"),
+    *("--data.source.init_args.train_count", "60", "--trainer.accelerator", "cpu"),
+    *("--trainer.enable_progress_bar", "false", "--run", "r"),
+]
+
+
+def test_a_test_with_attacks_writes_what_the_function_returns(trained, capsys):
+    main(
+        ["test", *SMALL, "--attacks", "fgsm", "--attack_epsilon", "1/255", "--attack_images", "20"]
+    )
+    found = json.loads(Path("runs/r/results.json").read_text())
+    robustness = found["robustness"]
+    assert robustness["images"] == 20
+    assert robustness["epsilon"] == pytest.approx(1 / 255)
+    assert set(robustness["accuracy"]) == {
+        *("clean", "fgsm", "pgd20", "noise", "pgd20 at x0.5", "pgd20 at x2")
+    }
+    assert found["test"]["attacks/fgsm"] == pytest.approx(robustness["accuracy"]["fgsm"])
+    assert found["test"]["test/clean_accuracy"] > 0.9
+    printed = capsys.readouterr().out
+    assert f"attacks/robust_accuracy: {robustness['robust_accuracy']:.3f}" in printed
+    everything = evaluate_robustness(
+        trained, Shapes(60, 60).test(), torch.arange(60), ["fgsm"], epsilon=1 / 255
+    )
+    low, high = sorted((robustness["accuracy"]["pgd20"], everything.robust_accuracy))
+    assert high - low < 0.3  # 20 of the same 60 images
+    assert 0 < everything.robust_accuracy < 1
+
+
+def test_a_fit_with_attacks_ends_with_them():
+    main(["fit", *SMALL, "--trainer.max_epochs", "1", "--attacks", "fgsm", "--attack_images", "10"])
+    found = json.loads(Path("runs/r/results.json").read_text())
+    assert found["robustness"]["images"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attacks", "pdg"], "among fgsm"),
+        (["--attacks", "--attack_epsilon", "8"], r"`epsilon` must lie in \[0, 1\]"),
+        (["--attacks", "--attack_images", "0"], "`attack_images` must be 1 or more"),
+    ],
+)
+def test_bad_attacks_stop_before_the_test(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        main(["test", *SMALL, *arguments])
+
+
+def test_a_bad_fraction_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit):
+        main(["test", *SMALL, "--attacks", "--attack_epsilon", "8/0"])
+    assert "'8/0' is not a number or a fraction such as 8/255" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["--model", "MadryModule", "--model.init_args.evaluation_attack.random_start", "false"],
+        ["--model", "BadNetsModule", "--data.poison.target", "star"],
+    ],
+    ids=["madry", "badnets"],
+)
+def test_two_processes_measure_what_one_does(model):
+    """Also under attack: random starts belong to batches, whoever makes them."""
+    results = []
+    for devices in ("1", "2"):
+        subprocess.run(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "iscp_lightning",
+                    "test",
+                    *model,
+                    "--model.init_args.classifier",
+                    WEIGHTS,
+                ),
+                *("--data.source", "Shapes", "--data.source.init_args.test_count", "50"),
+                *("--data.source.init_args.train_count", "50", "--trainer.accelerator", "cpu"),
+                *("--trainer.enable_progress_bar", "false", "--run", devices),
+                *("--trainer.devices", devices, "--attacks", "fgsm", "--attack_images", "20"),
+                *(["--trainer.strategy", "ddp"] if devices == "2" else []),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        found = json.loads(Path(f"runs/{devices}/results.json").read_text())
+        results.append((found["test"], found["robustness"]["accuracy"]))
+    (alone, alone_attacked), (both, both_attacked) = results
+    assert alone == pytest.approx(both, nan_ok=True)
+    assert alone_attacked == both_attacked
+    extra = "robust_accuracy" if "MadryModule" in model else "attack_success_rate"
+    assert f"test/{extra}" in alone

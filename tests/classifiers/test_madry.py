@@ -1,0 +1,224 @@
+"""Tests of adversarial training: its loss, its measures, what it keeps and when it stops."""
+
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from trainers import quiet_trainer
+
+from iscp_lightning.attacks import PGD, Epsilon
+from iscp_lightning.attacks.pgd import eval_mode
+from iscp_lightning.classifiers import FreeModule, MadryModule, load_classifier
+from iscp_lightning.data import ImageDataModule, Shapes
+
+WEAK = PGD(Epsilon("2/255"), Epsilon("1/255"), steps=2, random_start=False)
+
+
+def shapes(count: int = 60, val_fraction: float = 0.2) -> ImageDataModule:
+    return ImageDataModule(Shapes(count, 40, 16), batch_size=16, val_fraction=val_fraction)
+
+
+def sgd(parameters: Any, lr: float = 0.05) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return load_classifier("resnet20", image_size=16)
+
+
+@pytest.mark.parametrize("in_eval_mode", [True, False])
+def test_a_step_is_one_on_the_adversarial_images_and_nothing_else(tmp_path, in_eval_mode):
+    data = ImageDataModule(Shapes(20, 10, 16), batch_size=10, val_fraction=0.5)
+    by_hand, module = network(), MadryModule(network(), attack=WEAK, optimizer=sgd)
+    module.attack_in_eval_mode = in_eval_mode
+    batch = next(iter(data.train_dataloader()))
+    image = batch.image.float() / 255
+    by_hand.train().to(memory_format=torch.channels_last)
+    with eval_mode(by_hand, in_eval_mode):
+        adversarial = WEAK(by_hand, image, batch.label)
+    F.cross_entropy(by_hand(adversarial), batch.label).backward()
+    sgd(by_hand.parameters()).step()
+    quiet_trainer(tmp_path, max_epochs=1).fit(module, datamodule=data)
+    found, expected = module.classifier.state_dict(), by_hand.state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_robust_accuracy_is_that_of_the_evaluation_attack(tmp_path):
+    data, module = shapes(), MadryModule(network(), evaluation_attack=WEAK)
+    results: dict[str, float] = {}
+    for part in quiet_trainer(tmp_path).test(module, datamodule=data, verbose=False):
+        results |= part
+    test = data.test_images
+    images = test.pixels(range(40)).float() / 255
+    classifier = module.classifier.eval()
+    said = classifier(WEAK(classifier, images, test.labels)).argmax(1)
+    right = (said == test.labels).double()
+    assert results["test/robust_accuracy"] == pytest.approx(right.mean().item())
+    assert results["test/robust_accuracy/star"] == pytest.approx(
+        right[test.labels == 3].mean().item()
+    )
+    assert results["test/clean_accuracy"] >= results["test/robust_accuracy"]
+
+
+class Scripted(MadryModule):
+    """Reports a robust accuracy of our choice after each epoch."""
+
+    values = (0.4, 0.6, 0.5)
+
+    def _log_accuracy(self, metrics: Any) -> Any:
+        if metrics is not self.val_robust:
+            return super()._log_accuracy(metrics)
+        metrics.reset()
+        accuracy = torch.tensor(self.values[self.current_epoch])
+        self.log("val/robust_accuracy", accuracy)
+        return accuracy
+
+
+class Weights(L.Callback):
+    """Remembers the weights after every epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append(pl_module.classifier.network.fc.weight.detach().clone())
+
+
+def test_the_most_robust_epoch_is_kept(tmp_path):
+    module, weights = Scripted(network(), attack=WEAK, evaluation_attack=WEAK), Weights()
+    quiet_trainer(tmp_path, max_epochs=3, callbacks=[weights]).fit(module, datamodule=shapes())
+    assert module.best_checkpoint == tmp_path / "checkpoints" / "robust.ckpt"
+    kept = load_classifier(str(module.best_checkpoint))
+    assert torch.equal(kept.network.fc.weight, weights.seen[1])
+    assert not torch.equal(kept.network.fc.weight, weights.seen[2])
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 2), (2, 3)])
+def test_single_step_training_stops_at_catastrophic_overfitting(tmp_path, steps, epochs):
+    attack = PGD(Epsilon("2/255"), 2.5 / 255, steps=steps)
+    module, weights = Scripted(network(), attack=attack, evaluation_attack=WEAK), Weights()
+    module.values = (0.6, 0.2, 0.1)
+    fitting = quiet_trainer(tmp_path, max_epochs=3, callbacks=[weights])
+    if steps == 1:
+        with pytest.warns(UserWarning, match=r"catastrophic overfitting.*0\.600 to 0\.200"):
+            fitting.fit(module, datamodule=shapes())
+    else:
+        fitting.fit(module, datamodule=shapes())
+    assert len(weights.seen) == epochs
+    kept = load_classifier(str(module.best_checkpoint))
+    assert torch.equal(kept.network.fc.weight, weights.seen[0])
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_resumed_run_remembers_its_best_epoch(tmp_path):
+    """Robust accuracies 0.4, 0.6, interruption, 0.5: the second epoch is still the one kept."""
+    first, weights = Scripted(network(), attack=WEAK, evaluation_attack=WEAK), Weights()
+    fitting = quiet_trainer(tmp_path / "a", max_epochs=2, callbacks=[weights])
+    fitting.fit(first, datamodule=shapes())
+    fitting.save_checkpoint(tmp_path / "a" / "checkpoints" / "last.ckpt")
+    second = Scripted(network(), attack=WEAK, evaluation_attack=WEAK)
+    last = str(tmp_path / "a" / "checkpoints" / "last.ckpt")
+    quiet_trainer(tmp_path / "a", max_epochs=3).fit(second, datamodule=shapes(), ckpt_path=last)
+    assert second.best_robust_accuracy == pytest.approx(0.6)
+    kept = load_classifier(str(second.best_checkpoint))
+    assert torch.equal(kept.network.fc.weight, weights.seen[1])
+
+
+def test_the_evaluation_follows_the_attack():
+    module = MadryModule(network(), attack=PGD(0.5, 0.1, norm="l2"))
+    assert module.evaluation_attack == PGD(0.5, 0.125, 10, "l2")
+
+
+def test_a_users_own_checkpoints_are_written_too(tmp_path):
+    own = ModelCheckpoint(tmp_path / "own", filename="mine")
+    quiet_trainer(tmp_path, max_epochs=1, callbacks=[own]).fit(
+        MadryModule(network(), attack=WEAK, evaluation_attack=WEAK), datamodule=shapes()
+    )
+    assert (tmp_path / "own" / "mine.ckpt").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_the_noise_depends_on_seed_and_epoch_alone(tmp_path):
+    """So that an interrupted training goes on like an uninterrupted one."""
+    attack = PGD(Epsilon("8/255"), Epsilon("10/255"), steps=1)
+
+    def fit(folder: str, epochs: int, resume: str | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0 if resume is None else 99)
+        module = MadryModule(
+            network(),
+            attack=attack,
+            evaluation_attack=WEAK,
+            optimizer=sgd,
+            scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
+        )
+        fitting = quiet_trainer(tmp_path / folder, max_epochs=epochs)
+        fitting.fit(module, datamodule=shapes(), ckpt_path=resume)
+        fitting.save_checkpoint(tmp_path / folder / "end.ckpt")
+        return module.classifier.state_dict()
+
+    whole = fit("a", 2)
+    fit("b", 1)
+    resumed = fit("b", 2, str(tmp_path / "b" / "end.ckpt"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_free_training_replays_every_batch_and_keeps_the_budget(tmp_path):
+    seen: list[torch.Tensor] = []
+    module = FreeModule(network(), replays=3, attack=PGD("4/255"), evaluation_attack=WEAK)
+    inner = module.classifier.forward
+
+    def spy(images: torch.Tensor) -> torch.Tensor:
+        if module.trainer.training:
+            seen.append(images.detach().clone())
+        return inner(images)
+
+    module.classifier.forward = spy  # type: ignore[method-assign]
+    before = network().state_dict()["network.fc.weight"]
+    fitting = quiet_trainer(tmp_path, max_epochs=1)
+    fitting.fit(module, datamodule=shapes())
+    assert fitting.global_step == 3 * 4  # 50 images in batches of 16
+    assert not torch.equal(module.classifier.state_dict()["network.fc.weight"], before)
+    runs = [images for images in seen if len(images) == 16]
+    assert len(runs) == 9
+    clean = runs[0]  # the first replay starts without a perturbation
+    for images in runs[1:3]:
+        change = (images - clean).abs()
+        assert 0 < change.max() <= 4 / 255 + 1e-6
+        assert 0 <= images.min() <= images.max() <= 1
+    rate = fitting.optimizers[0].param_groups[0]["lr"]
+    assert rate == pytest.approx(0, abs=1e-6)  # the schedule ends with the run
+
+
+def test_training_without_validation_images_is_refused(tmp_path):
+    with pytest.raises(MisconfigurationException, match="`val_fraction`=0 leaves none of 60"):
+        quiet_trainer(tmp_path, max_epochs=1).fit(
+            MadryModule(network(), attack=WEAK), datamodule=shapes(val_fraction=0)
+        )
+    with pytest.raises(MisconfigurationException, match="`limit_val_batches` must be above 0"):
+        quiet_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(
+            MadryModule(network(), attack=WEAK), datamodule=shapes()
+        )
+
+
+def test_probabilities_are_refused_before_the_first_step(tmp_path):
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
+    before = inner[1].weight.detach().clone()
+    with pytest.raises(ValueError, match="returns probabilities"):
+        quiet_trainer(tmp_path, max_epochs=1).fit(
+            MadryModule(nn.Sequential(inner, nn.Softmax(1)), attack=WEAK), datamodule=shapes()
+        )
+    assert torch.equal(inner[1].weight, before)
+    with pytest.raises(ValueError, match="returns probabilities"):
+        quiet_trainer(tmp_path).test(MadryModule(nn.Sequential(inner, nn.Softmax(1))), shapes())
+
+
+def test_replays_must_be_positive():
+    with pytest.raises(ValueError, match="`replays`"):
+        FreeModule(network(), replays=0)

@@ -1,0 +1,57 @@
+"""Tests of building D_R on the command line, in one process and with two."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from iscp_lightning.cli import main
+
+WEIGHTS = str(Path(__file__).parents[2] / "checkpoints" / "shapes_resnet20.safetensors")
+
+
+def build(folder: str, *arguments: str) -> dict[str, torch.Tensor]:
+    main(
+        [
+            *("predict", "--model", "RobustDataWriter", "--model.init_args.classifier", WEIGHTS),
+            *("--model.init_args.folder", folder, "--model.init_args.settings.steps", "3"),
+            *("--model.init_args.settings.batch_size", "8", "--data.source", "Shapes"),
+            *("--data.source.init_args.train_count", "40", "--data.val_fraction", "0"),
+            *("--data.source.init_args.test_count", "20", "--trainer.accelerator", "cpu"),
+            *("--trainer.enable_progress_bar", "false", "--run", Path(folder).name, *arguments),
+        ]
+    )
+    return load_file(Path(folder) / "train.safetensors")
+
+
+def test_a_built_set_can_be_trained_on(capsys):
+    built = build("set")
+    assert capsys.readouterr().out.endswith("set/train.safetensors\n")
+    assert built["images"].shape == (40, 3, 32, 32)
+    origin = ["--data.source.init_args.origin", "Shapes"]
+    main(
+        [
+            *("fit", "--model", "NaturalModule", "--model.init_args.classifier", "resnet20"),
+            *("--data.source", "RobustData", "--data.source.init_args.root", "set", *origin),
+            *("--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
+        ]
+    )
+
+
+def test_a_fraction_is_stratified():
+    built = build("set", "--model.init_args.fraction", "0.5")
+    assert built["labels"].bincount().tolist() == [2] * 10
+
+
+@pytest.mark.slow
+def test_two_processes_build_what_one_does():
+    alone = build("one")
+    both = build("two", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork")
+    assert torch.equal(alone["labels"], both["labels"])
+    assert torch.equal(alone["images"], both["images"])
+
+
+def test_a_wrong_fraction_is_named():
+    with pytest.raises(ValueError, match=r"`fraction` must lie in \(0, 1\]"):
+        build("set", "--model.init_args.fraction", "0")
