@@ -18,7 +18,8 @@ import torch.nn.functional as F
 
 from iscp_lightning import SearchSettings, create_classifier, search_patterns
 from iscp_lightning.data.images import to_float
-from iscp_lightning.patterns.prepared import frozen_copy, prepare
+from iscp_lightning.frozen import frozen_copy
+from iscp_lightning.patterns.prepared import prepare
 
 CLASSES, CANVASES, BATCH = 10, 5, 4
 LIMIT_BATCHES = (16, 32, 64, 100, 128, 200)
@@ -69,7 +70,7 @@ def main() -> None:
     torch.manual_seed(0)
     size = args.image_size
     classifier = create_classifier(args.architecture, CLASSES, size)
-    images = torch.randint(0, 256, (10 * args.search_images, 3, size, size), dtype=torch.uint8)
+    images = torch.randint(0, 256, (5 * args.search_images, 3, size, size), dtype=torch.uint8)
     labels = torch.arange(len(images)) % CLASSES
     with torch.no_grad():
         for rows in range(0, 320, 64):
@@ -84,9 +85,7 @@ def main() -> None:
 
     def searched(precision: str) -> int:
         chosen = replace(settings, precision=precision)
-        found = search_patterns(
-            classifier, images, labels, chosen, search_fraction=0.1, progress=False
-        )
+        found = search_patterns(classifier, images, labels, chosen, progress=False)
         others = (labels[found.search_indices][None] != found.targets[:, None]).sum()
         return int(others) * settings.search_epochs
 

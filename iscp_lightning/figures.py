@@ -227,6 +227,51 @@ def settling_curves(
     return figure
 
 
+def prediction_matrix(
+    counts: ArrayLike, *, class_names: Sequence[str], title: str | None = None
+) -> Figure:
+    """Draw how often each class was predicted as each other, as shares of the rows.
+
+    Args:
+        counts: (K, K) counts, true classes in rows, predictions in columns; an empty row is left
+            hatched.
+        class_names: K names.
+        title: Heading of the figure.
+
+    Returns:
+        A figure with the shares written into the cells of up to 20 classes.
+
+    Raises:
+        ValueError: If the shapes do not fit together.
+    """
+    from matplotlib.figure import Figure
+
+    number = len(class_names)
+    matrix = _floats("counts", counts, (number, number))
+    totals = matrix.sum(1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
+    side = min(max(4.0, 0.45 * number), 12.0)
+    figure = Figure(figsize=(side + 1.5, side), dpi=150)
+    axes = figure.subplots()
+    axes.set_facecolor("0.85")
+    axes.patch.set_hatch("//")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the class's images")
+    if number <= 50:
+        axes.set_xticks(range(number), class_names, rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(number), class_names, fontsize=8)
+    if number <= 20:
+        for (row, column), share in np.ndenumerate(shares):
+            if share > 0:
+                color = "white" if share > 0.6 else "black"
+                text = f"{share:.2f}"
+                axes.text(column, row, text, color=color, size=7, ha="center", va="center")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("class of the image")
+    axes.set_title(title or "", fontsize=10)
+    return figure
+
+
 def _statistics(values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return mean and standard deviation of each column, NaN (no warning) where all is NaN."""
     masked = np.ma.masked_where(np.isnan(values), values)

@@ -311,3 +311,16 @@ print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert re.split(r"\s+", result.stdout.strip()) == ["False", "True", "False"]
+
+
+def test_prediction_matrix_shows_shares_of_the_rows():
+    counts = np.array([[8, 2, 0], [0, 0, 0], [1, 1, 2]])
+    figure = figures.prediction_matrix(counts, class_names=["a", "b", "c"], title="t")
+    axes = figure.axes[0]
+    shares = np.ma.filled(axes.images[0].get_array(), np.nan)
+    np.testing.assert_allclose(shares[0], [0.8, 0.2, 0])
+    assert np.isnan(shares[1]).all()
+    assert [text.get_text() for text in axes.texts] == ["0.80", "0.20", "0.25", "0.25", "0.50"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="counts"):
+        figures.prediction_matrix(counts, class_names=["a", "b"])

@@ -13,17 +13,16 @@ from tqdm.auto import tqdm
 from iscp_lightning.classifiers.checkpoints import classifier_hash
 from iscp_lightning.data.images import ImageSet, MemoryImages
 from iscp_lightning.data.splits import class_indices, stratified_split
+from iscp_lightning.frozen import frozen_copy, module_device
 from iscp_lightning.patterns.canvas import choose_canvases, predict
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.power import module_device
-from iscp_lightning.patterns.prepared import frozen_copy
-from iscp_lightning.patterns.ranks import rank_and_size, share, sum_rows
 from iscp_lightning.patterns.search import (
     PatternSearch,
     SearchPool,
     SearchSettings,
     SignDescent,
 )
+from iscp_lightning.ranks import rank_and_size, share, sum_rows
 from iscp_lightning.runs import provenance
 
 
@@ -31,7 +30,7 @@ def search_patterns(
     classifier: nn.Module,
     images: Tensor | ImageSet,
     labels: Tensor | None = None,
-    settings: SearchSettings = SearchSettings(),  # noqa: B008 - frozen
+    settings: SearchSettings = SearchSettings(),
     *,
     classes: Sequence[int | str] | None = None,
     class_names: Sequence[str] | None = None,

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.patterns.ranks import share, sum_over_ranks
+from iscp_lightning.data.splits import derived_seed
+from iscp_lightning.ranks import share, sum_over_ranks
 
 CanvasKind = Literal["positive", "negative", "random", "white"]
 WHITE = -1
@@ -181,8 +181,3 @@ def _pixels(images: ImageSet, indices: Sequence[int]) -> Tensor:
     if rows:
         canvases[rows] = images.pixels([indices[row] for row in rows])
     return canvases
-
-
-def derived_seed(*numbers: int) -> int:
-    """Return one well-mixed seed for a tuple of non-negative integers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -12,16 +14,16 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import Classifier, classifier_hash, load_classifier
+from iscp_lightning.classifiers import Classifier, classifier_hash, load_trained
 from iscp_lightning.data import Batch, ImageDataModule
 from iscp_lightning.data.splits import class_indices
+from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.patterns.api import collect, random_classes
 from iscp_lightning.patterns.canvas import Canvases, choose_canvases, predict
 from iscp_lightning.patterns.mixing import pixel_count
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.power import PredictivePower, measured_indices
-from iscp_lightning.patterns.prepared import frozen_copy
-from iscp_lightning.patterns.ranks import share, sum_rows
+from iscp_lightning.patterns.recovery import draw_recovery, measure_recovery
 from iscp_lightning.patterns.results import write_search
 from iscp_lightning.patterns.search import (
     PatternSearch,
@@ -30,7 +32,8 @@ from iscp_lightning.patterns.search import (
     SignDescent,
 )
 from iscp_lightning.patterns.strategy import ClassParallelStrategy
-from iscp_lightning.runs import is_dry, may_write
+from iscp_lightning.ranks import share, sum_rows
+from iscp_lightning.runs import finite, is_dry, may_write
 
 CHECKPOINT_KEY = "pattern_search"
 
@@ -63,7 +66,7 @@ class PatternSearchModule(L.LightningModule):
         self,
         classifier: str | nn.Module,
         weights: str | None = None,
-        search: SearchSettings = SearchSettings(),  # noqa: B008 - frozen
+        search: SearchSettings = SearchSettings(),
         classes: list[int] | list[str] | None = None,
         random_classes: int | None = None,
         pattern_sizes: list[float] = list(PATTERN_SIZES),  # noqa: B006
@@ -75,21 +78,11 @@ class PatternSearchModule(L.LightningModule):
         super().__init__()
         if classes is not None and random_classes is not None:
             raise ValueError("give `classes` or `random_classes`, not both")
-        given = load_classifier(
-            classifier, weights=weights, num_classes=num_classes, image_size=image_size
+        given = load_trained(classifier, weights, num_classes, image_size)
+        record = Path(str(classifier)).parent.parent / "poison" / "poisoned.json"
+        self._recorded_poison = (
+            json.loads(record.read_text())["settings"] if record.is_file() else None
         )
-        named = isinstance(classifier, str) and not Path(classifier).is_file()
-        if named and weights is None and "." not in str(classifier):
-            raise ValueError(
-                f"`classifier`={classifier} has random weights: give a weights file or a name "
-                "with a tag, such as resnet50.a1_in1k"
-            )
-        trained_for = getattr(getattr(given, "network", None), "pretrained_cfg", {})
-        if named and weights is None and trained_for.get("num_classes") != num_classes:
-            raise ValueError(
-                f"`classifier`={classifier} was trained for {trained_for.get('num_classes')} "
-                f"classes, the data have {num_classes}: its last layer would be random"
-            )
         self._given = (given,)  # a tuple hides it: neither parameters nor checkpoint hold it
         self.search = search
         self.classes = classes
@@ -226,8 +219,15 @@ class PatternSearchModule(L.LightningModule):
         power = self.power.result()
         if may_write(self.trainer):
             folder = Path(self.trainer.default_root_dir)
+            further = self._recovery(folder)
             self.results = write_search(
-                folder, self._found, self._measured, power, self.pattern_sizes, self.measure_on
+                folder,
+                self._found,
+                self._measured,
+                power,
+                self.pattern_sizes,
+                self.measure_on,
+                **further,
             )
         winners = torch.isin(self._measured, self._found.winners)
         values = power.predictive_power.cpu()[winners].nanmean(0)
@@ -275,6 +275,25 @@ class PatternSearchModule(L.LightningModule):
         self.register_buffer("mask_sums", torch.zeros_like(masks))
         objectives = torch.full((len(masks),), torch.nan, device=device)
         self.register_buffer("objectives", objectives)
+
+    def _recovery(self, folder: Path) -> dict[str, Any]:
+        poison, stamp, found = self._data.poison, self._data.stamp, self._found
+        if poison is None or stamp is None or poison.goal != "all_to_one":
+            return {}
+        if bool((stamp.mask > 0).all()):
+            return {}  # a trigger all over the image has no place to compare
+        target = poison.target_index(self._data.class_names)
+        if target not in found.targets.tolist():
+            return {}
+        if self._recorded_poison not in (None, finite(asdict(poison))):
+            warnings.warn(
+                f"the classifier was trained with another backdoor ({self._recorded_poison}) than "
+                "`data.poison`: give the training's --data.poison options",
+                stacklevel=2,
+            )
+        recovery = measure_recovery(found, stamp, target, self.pattern_sizes[0])
+        draw_recovery(folder, found, stamp, recovery)
+        return {"trigger_recovery": recovery}
 
     def _gathered(self) -> dict[str, Tensor]:
         owned = self._engine.owned.tolist()

@@ -11,9 +11,9 @@ from torchmetrics import Metric
 from tqdm.auto import tqdm
 
 from iscp_lightning.data.images import Batch, ImageSet, to_float
+from iscp_lightning.frozen import frozen_copy, module_device
 from iscp_lightning.patterns.mixing import paste, top_pixels
-from iscp_lightning.patterns.prepared import frozen_copy
-from iscp_lightning.patterns.ranks import gather, share
+from iscp_lightning.ranks import gather, share
 
 if TYPE_CHECKING:
     from iscp_lightning.patterns.pattern import PatternSet
@@ -191,12 +191,6 @@ def measured_indices(
             "so only `full` can be measured"
         )
     return rest
-
-
-def module_device(module: nn.Module) -> torch.device:
-    """Return the device of a module's first parameter or buffer, else the CPU."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")
 
 
 def move(tensor: Tensor | None, device: torch.device) -> Any:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Frozen copies of a classifier: one that is exactly the given one, one that is fast."""
+"""A copy of a frozen classifier that computes the same, faster."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from torch.fx.experimental.optimization import fuse
 
 Precision = Literal["fp32", "bf16"]
 log = logging.getLogger(__name__)
-
-
-def frozen_copy(classifier: nn.Module, device: torch.device) -> nn.Module:
-    """Return a deep copy in fp32 and eval mode without gradients; the original is untouched."""
-    return copy.deepcopy(classifier).to(device).float().eval().requires_grad_(False)
 
 
 def prepare(frozen: nn.Module, precision: Precision, images: Tensor) -> nn.Module:

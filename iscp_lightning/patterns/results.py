@@ -16,7 +16,7 @@ from iscp_lightning import figures
 from iscp_lightning.patterns.mixing import overlap
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
-from iscp_lightning.runs import atomic_path, write_json
+from iscp_lightning.runs import save_figure, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,6 +130,7 @@ def write_search(
     power: PatternPower,
     pattern_sizes: Sequence[float],
     measure_on: str,
+    **further: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
     """Write patterns, figures and results.json of a search into the run folder.
 
@@ -140,11 +141,12 @@ def write_search(
         power: Their predictive power (M, S) and the clean accuracy (K,).
         pattern_sizes: The S sizes.
         measure_on: `held_out` or `full`.
+        further: More entries of results.json, plain values.
 
     Returns:
         The content of results.json.
     """
-    results = summarize(patterns, measured, power, pattern_sizes, measure_on)
+    results = summarize(patterns, measured, power, pattern_sizes, measure_on) | further
     kind = patterns.settings["canvas"]
     replace(patterns, results=results).save(folder / "patterns" / f"{kind}.safetensors")
     write_json(folder / "results.json", results)
@@ -275,12 +277,6 @@ def pattern_pixels(patterns: PatternSet, row: int, pattern_size: float) -> Pixel
     """Return a problem's pattern on black for drawing, uint8 (H, W, 3)."""
     selected = patterns[torch.tensor([row])].selected(pattern_size)[0].numpy()
     return figures.render_pattern(canvas_pixels(patterns, row), selected)
-
-
-def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, atomically."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, bbox_inches="tight")
 
 
 def _number(value: float | None) -> str:

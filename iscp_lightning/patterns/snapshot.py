@@ -20,7 +20,6 @@ from iscp_lightning.data.splits import class_indices
 from iscp_lightning.patterns.api import run_search
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.power import measure_shared
-from iscp_lightning.patterns.ranks import same_on_all_ranks
 from iscp_lightning.patterns.results import (
     SHOWN_SIZE,
     pattern_pixels,
@@ -28,6 +27,7 @@ from iscp_lightning.patterns.results import (
     write_dynamics,
 )
 from iscp_lightning.patterns.search import SearchSettings
+from iscp_lightning.ranks import same_on_all_ranks
 from iscp_lightning.runs import is_dry, may_write
 
 LOGGED_SIDE = 128  # small patterns are enlarged for loggers, which would blur them
@@ -53,7 +53,7 @@ class PatternSnapshot(L.Callback):
         self,
         epochs: Sequence[int] = (3, 5, 10, 50, 100),
         last: bool = True,
-        search: SearchSettings = SearchSettings(),  # noqa: B008 - frozen
+        search: SearchSettings = SearchSettings(),
         classes: list[int] | list[str] | None = None,
         pattern_sizes: Sequence[float] = PATTERN_SIZES,
     ) -> None:

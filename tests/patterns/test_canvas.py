@@ -3,12 +3,12 @@ import torch
 from toys import Linear
 
 from iscp_lightning.data import MemoryImages
+from iscp_lightning.data.splits import derived_seed
 from iscp_lightning.patterns.canvas import (
     WHITE,
     MissingCanvasError,
     Predictions,
     choose_canvases,
-    derived_seed,
     predict,
 )
 

@@ -10,9 +10,11 @@ from toys import Linear, grey_images, planted_trigger
 from iscp_lightning.classifiers import Classifier, classifier_hash, create_classifier
 from iscp_lightning.data import MemoryImages, Shapes
 from iscp_lightning.data.images import to_float
+from iscp_lightning.data.splits import derived_seed
+from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.patterns import PatternSearch, SearchSettings, SignDescent, search_patterns
-from iscp_lightning.patterns.canvas import Canvases, derived_seed
-from iscp_lightning.patterns.prepared import frozen_copy, prepare
+from iscp_lightning.patterns.canvas import Canvases
+from iscp_lightning.patterns.prepared import prepare
 from iscp_lightning.patterns.search import SearchPool
 
 WHITE = SearchSettings(canvas="white")
