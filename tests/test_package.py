@@ -19,11 +19,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(iscp_lightning.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
-LAYERS = ["runs", "figures", "data", "classifiers", "patterns", "loggers", "cli", "__main__"]
+LAYERS = ["runs", "ranks", "frozen", "figures", "data", "attacks", "classifiers", "patterns"]
+LAYERS += ["loggers", "trainer", "cli", "__main__"]
 CORE = [
     *("data/images.py", "data/shapes.py", "data/sources.py", "data/augment.py"),
+    *("data/triggers.py", "data/poison.py"),
+    *(f"attacks/{n}.py" for n in ("epsilon", "pgd", "autoattack", "robustness", "robust_data")),
     *("classifiers/architectures.py", "classifiers/checkpoints.py"),
-    *(f"patterns/{n}.py" for n in ("mixing", "canvas", "search", "pattern", "power", "prepared")),
+    *(
+        f"patterns/{n}.py"
+        for n in ("mixing", "recovery", "canvas", "search", "pattern", "power", "prepared")
+    ),
 ]
 
 
@@ -85,20 +91,46 @@ def test_every_public_argument_is_documented():
     assert not missing
 
 
+def verb(config: Path) -> str:
+    return {"search": "search", "build": "predict"}.get(config.stem.split("_")[0], "fit")
+
+
 @pytest.mark.parametrize("config", [*CONFIGS, DEMO], ids=lambda c: c.stem)
 def test_every_configuration_parses(config, capsys):
-    command = "search" if config.stem.startswith("search") else "fit"
     with pytest.raises(SystemExit) as done:
-        main([command, "-c", str(config), "--print_config=skip_default"])
+        main([verb(config), "-c", str(config), "--print_config=skip_default"])
     assert done.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["model"]["class_path"].startswith("iscp_lightning.")
 
 
+TRAININGS = [config for config in CONFIGS if verb(config) == "fit"]
+
+
+@pytest.mark.filterwarnings("ignore:class .* has no positive canvas")
+@pytest.mark.parametrize("config", TRAININGS, ids=lambda c: c.stem)
+def test_every_training_runs_small_with_a_snapshot(config):
+    overlay = ROOT / "configs" / "overlay" / "small_cifar10.yaml"
+    main(
+        [
+            *("fit", "-c", str(config), "-c", str(overlay), "--trainer.fast_dev_run", "1"),
+            *("--model.init_args.classifier", "resnet20", "--data.batch_size", "8"),
+            *("--data.source", "Shapes", "--data.source.init_args.size", "16"),
+            *("--data.source.init_args.train_count", "100", "--data.num_workers", "0"),
+            *("--data.source.init_args.test_count", "50", "--trainer.precision", "32-true"),
+            *("--data.augmentation.crop_padding", "2", "--data.val_fraction", "0.1"),
+            *("--trainer.callbacks+", "PatternSnapshot", "--trainer.accelerator", "cpu"),
+            *("--trainer.callbacks.epochs", "[1]", "--trainer.callbacks.classes", "[0]"),
+            *("--trainer.callbacks.search.search_epochs", "1"),
+        ]
+        + (["--data.poison.trigger.size", "3"] if "badnets" in config.stem else [])
+    )
+
+
 def test_every_yaml_is_used_by_an_experiment():
     included = "".join(config.read_text() for config in CONFIGS)
     for part in (ROOT / "configs").glob("*/*.yaml"):
-        if part.parent.name != "experiment":
+        if part.parent.name not in ("experiment", "overlay"):
             assert f"../{part.parent.name}/{part.name}" in included, part
 
 

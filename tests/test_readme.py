@@ -20,13 +20,14 @@ OPTIONS = [
 ]
 SMALL = [
     *("--data.source", "Shapes", "--data.source.init_args.test_count", "100"),
-    *("--data.source.init_args.train_count", "50", "--trainer.fast_dev_run", "true"),
+    *("--data.source.init_args.train_count", "50", "--data.val_fraction", "0.2"),
+    *("--trainer.fast_dev_run", "true"),
     *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"),
 ]
 
 
 def test_the_readme_has_commands_and_options():
-    assert len(COMMANDS) == 2
+    assert len(COMMANDS) == 9
     assert len(OPTIONS) >= 10
 
 
@@ -34,12 +35,15 @@ def test_the_readme_has_commands_and_options():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, monkeypatch):
     arguments = shlex.split(command.replace("configs/", f"{ROOT}/configs/"))
-    if arguments[0] == "search":
+    if "--model.init_args.classifier" in arguments:
         at = arguments.index("--model.init_args.classifier") + 1
         arguments[at] = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
-        arguments += ["--model.init_args.search.canvases_per_class", "1"]
     else:
         arguments += ["--model.init_args.classifier", "test_resnet"]
+    arguments += {
+        "search": ["--model.init_args.search.canvases_per_class", "1"],
+        "predict": ["--model.init_args.settings.steps", "2"],
+    }.get(arguments[0], [])
     main([*arguments, *SMALL])
 
 

@@ -1,0 +1,101 @@
+"""Figures of docs/results.md that join several runs, drawn from what `search` has left.
+
+    python docs/figures.py triggers FILE.png RUN RUN ...     the chosen pattern of each run
+    python docs/figures.py compare FILE.png NAME=RUN ...     classes x runs at 10 %
+
+`triggers` takes searches of backdoored classifiers, four to a row.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iscp_lightning import PatternSet, figures
+from iscp_lightning.patterns.results import canvas_pixels, pattern_pixels
+from iscp_lightning.runs import save_figure
+
+COLUMNS, SIZE = 4, 0.1
+
+
+def read(run: str) -> tuple[PatternSet, dict]:
+    """Return the patterns and the results of a search."""
+    (file,) = (Path(run) / "patterns").glob("*.safetensors")
+    return PatternSet.load(file), json.loads((Path(run) / "results.json").read_text())
+
+
+def triggers(file: Path, runs: list[str]) -> None:
+    """Draw canvas and chosen pattern of the target class of each run."""
+    images, captions, labels = [], [], []
+    for start in range(0, len(runs), COLUMNS):
+        rows, texts = ([], []), ([], [])
+        for run in runs[start : start + COLUMNS]:
+            patterns, results = read(run)
+            recovery = results["trigger_recovery"]
+            size, target = recovery["pattern_size"], recovery["class"]
+            (entry,) = (e for e in results["classes"] if e["class"] == target)
+            (chosen,) = (c for c in recovery["canvases"] if c["chosen"])
+            (row,) = (r for r in patterns.winners.tolist() if patterns.targets[r] == target)
+            rows[0].append(canvas_pixels(patterns, row))
+            rows[1].append(pattern_pixels(patterns, row, size))
+            texts[0].append(f"{entry['canvas']['kind']} canvas")
+            texts[1].append(
+                f"IoU {chosen['iou']:.2f}, {chosen['center_distance']:.1f} px\n"
+                f"PW {entry['predictive_power'][f'{size:g}']:.2f}"
+            )
+            print(Path(run).name, texts[1][-1].replace("\n", ", "))
+        images += rows
+        captions += texts
+        labels += [Path(runs[start]).name.rpartition("_")[0], f"pattern of {100 * size:g} %"]
+    columns = [""] * min(COLUMNS, len(runs))
+    for cells, texts in zip(images, captions, strict=True):  # the last rows may be shorter
+        cells += [None] * (len(columns) - len(cells))
+        texts += [""] * (len(columns) - len(texts))
+    save_figure(
+        file,
+        figures.pattern_grid(images, row_labels=labels, column_labels=columns, captions=captions),
+    )
+
+
+def neighbours(selected: Tensor) -> float:
+    """Return how many of a selected pixel's four direct neighbours are selected, on average."""
+    pixels = selected.float()
+    cross = torch.tensor([[[[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]]])
+    return float((F.conv2d(pixels[:, None], cross, padding=1)[:, 0] * pixels).sum() / pixels.sum())
+
+
+def compare(file: Path, runs: list[str]) -> None:
+    """Draw the winning patterns of every class, a column for each run."""
+    named = {name: read(run) for name, _, run in (item.partition("=") for item in runs)}
+    classes = next(iter(named.values()))[0].class_names
+    grid = [[None] * len(named) for _ in classes]
+    captions = [[""] * len(named) for _ in classes]
+    for column, (name, (patterns, results)) in enumerate(named.items()):
+        for row, entry in zip(patterns.winners.tolist(), results["classes"], strict=True):
+            power = entry["predictive_power"][f"{SIZE:g}"]
+            grid[entry["class"]][column] = pattern_pixels(patterns, row, SIZE)
+            captions[entry["class"]][column] = "PW -" if power is None else f"PW {power:.2f}"
+        chosen = patterns[patterns.winners].selected(SIZE)
+        print(f"{name}: {neighbours(chosen):.2f} selected neighbours a pixel")
+    heads = [f"{n}\naccuracy {100 * r['clean_accuracy']:.0f} %" for n, (_, r) in named.items()]
+    save_figure(
+        file,
+        figures.pattern_grid(grid, row_labels=classes, column_labels=heads, captions=captions),
+    )
+
+
+def main() -> None:
+    """Draw one figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("figure", choices=["triggers", "compare"])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("runs", nargs="+")
+    args = parser.parse_args()
+    {"triggers": triggers, "compare": compare}[args.figure](args.file, args.runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Every benchmark still runs, made tiny; its numbers mean nothing here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+TINY = {
+    "attack": ["--image_size", "8", "--batch", "4", "--repeats", "1"],
+    "decode": ["images", "--repeats", "1"],
+    "search": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],
+    "train": ["--images", "128", "--repeats", "1"],
+}
+
+
+def test_there_is_a_row_for_each():
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == set(TINY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_the_last_line_is_json(name, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / "images" / part / "cat").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / part / "cat" / "0.png")
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), *TINY[name]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    assert all(value > 0 for value in numbers.values())
