@@ -9,8 +9,12 @@ from torch import nn
 
 
 def frozen_copy(classifier: nn.Module, device: torch.device) -> nn.Module:
-    """Return a deep copy in fp32 and eval mode without gradients; the original is untouched."""
-    return copy.deepcopy(classifier).to(device).float().eval().requires_grad_(False)
+    """Return a deep copy in fp32 and eval mode without gradients; the original is untouched.
+
+    Its layout is channels-last, which convolutions like.
+    """
+    copied = copy.deepcopy(classifier).to(device, memory_format=torch.channels_last)
+    return copied.float().eval().requires_grad_(False)
 
 
 def module_device(module: nn.Module) -> torch.device:

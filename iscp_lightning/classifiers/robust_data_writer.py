@@ -69,7 +69,7 @@ class RobustDataWriter(L.LightningModule):
         self.trainer.predict_loop._data_source.instance = self  # not the data module
         frozen = frozen_copy(self._given[0], self.trainer.strategy.root_device)
         self.builder = RobustDataBuilder(
-            frozen.to(memory_format=torch.channels_last),
+            frozen,
             images,
             chosen,
             self.settings,

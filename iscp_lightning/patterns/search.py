@@ -37,8 +37,7 @@ class SearchSettings:
         canvas: Which images are canvases: `positive`, `negative`, `random` or `white`.
         canvases_per_class: N; the white canvas is one whatever N.
         precision: `fp32`, or `bf16` for speed.
-        micro_batch_size: Most images in one forward pass; bounds the memory. None is 128 in fp32
-            and 256 in bf16, where CPUs like larger passes.
+        micro_batch_size: Most images in one forward pass; bounds the memory.
         seed: Fixes the image order and the random canvases.
 
     Raises:
@@ -52,7 +51,7 @@ class SearchSettings:
     canvas: CanvasKind = "positive"
     canvases_per_class: int = 5
     precision: Precision = "fp32"
-    micro_batch_size: int | None = None
+    micro_batch_size: int = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,9 +61,8 @@ class SearchSettings:
             "canvases_per_class",
             "micro_batch_size",
         ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be 1 or more, got {value}")
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
         sparsities = self.sparsity if isinstance(self.sparsity, list) else [self.sparsity]
         if not sparsities or any(value < 0 for value in sparsities):
             raise ValueError(f"`sparsity` must be 0 or more, got {self.sparsity}")
@@ -77,11 +75,6 @@ class SearchSettings:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(kinds)}, got {getattr(self, name)!r}"
                 )
-
-    @property
-    def images_per_forward(self) -> int:
-        """Most images in one forward pass."""
-        return self.micro_batch_size or (256 if self.precision == "bf16" else 128)
 
     def sparsity_of(self, targets: Tensor, num_classes: int) -> Tensor:
         """Return alpha for each target class, float32, same shape as `targets`.
@@ -192,7 +185,7 @@ class PatternSearch:
         self._canvas_pixels = canvases.images.to(self.device)
         count = len(canvases.targets)
         self.owned = torch.tensor(list(range(count)) if owned is None else list(owned)).long()
-        fitting = max(1, settings.images_per_forward // settings.search_batch_size)
+        fitting = max(1, settings.micro_batch_size // settings.search_batch_size)
         balanced = math.ceil(count / max(1, math.ceil(count / fitting)))
         self.problems_per_forward = problems_per_forward or max(1, balanced)
         self._candidates = [self._pool_rows(problem) for problem in range(count)]
@@ -293,7 +286,7 @@ class PatternSearch:
             row = torch.tensor([problem])
             losses = [
                 self.losses(masks.detach()[row], row, to_float(self.pool.images[chunk])[None])
-                for chunk in self._candidates[problem].split(self.settings.images_per_forward)
+                for chunk in self._candidates[problem].split(self.settings.micro_batch_size)
             ]
             result[problem] = torch.cat(losses, dim=1).cpu().double().mean()
         self._require_finite(self.owned, result[self.owned])
