@@ -10,7 +10,6 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from iscp_lightning.runs import atomic_path
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's errors
 
 
 class Batch(NamedTuple):
@@ -159,7 +160,9 @@ class FileImages(ImageSet):
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
     def in_memory(self, cache_dir: Path, num_workers: int) -> MemoryImages:
-        """Return the whole set in memory, from the cache if the files have not changed.
+        """Return the whole set, from the cache if the files have not changed.
+
+        The cache file is mapped into memory, so that all processes of a machine share one copy.
 
         Args:
             cache_dir: Folder of the cached tensors, created if need be.
@@ -169,27 +172,30 @@ class FileImages(ImageSet):
         if not path.exists():
             with atomic_path(path) as temporary:
                 self._decode_all(temporary, num_workers)
-        return MemoryImages(torch.from_numpy(np.load(path)), self.labels)
+        return MemoryImages(torch.from_numpy(np.load(path, mmap_mode="c")), self.labels)
 
     def decode(self, path: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         """Return one file's pixels, uint8 (H, W, 3)."""
         height, width = self.size
-        with _opened(path) as file:
-            image = file.convert("RGB")
-        if image.size != (width, height) or self.crop_fraction < 1:
-            if self.must_fit:
-                raise ValueError(
-                    f"{path} is {image.height} x {image.width} pixels, the first image "
-                    f"{height} x {width}: give `image_size` to resize them all"
-                )
-            bleed = (1 - self.crop_fraction) / 2
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC, bleed)
-        return np.asarray(image)
+        try:
+            with Image.open(path) as image:
+                if image.size == (width, height) and self.crop_fraction == 1:
+                    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+                picture = image.convert("RGB")
+        except UNREADABLE as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        if self.must_fit:
+            raise ValueError(
+                f"{path} is {picture.height} x {picture.width} pixels, the first image "
+                f"{height} x {width}: give `image_size` to resize them all"
+            )
+        bleed = (1 - self.crop_fraction) / 2
+        return np.asarray(ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC, bleed))
 
     def _decode_all(self, path: Path, num_workers: int) -> None:
         shape = (len(self), 3, *self.size)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        chunks = torch.arange(len(self)).split(1000)
+        chunks = torch.arange(len(self)).split(500)
         loader = _chunk_loader(_Decoder(self, path), chunks, num_workers)
         with tqdm(total=len(self), desc="decoding images", unit="image") as bar:
             for count in loader:
@@ -212,8 +218,7 @@ class _Decoder(Dataset[int]):
 
     def __getitems__(self, indices: list[int]) -> int:
         array = np.lib.format.open_memmap(self.path, mode="r+")
-        for index, path in zip(indices, self.files.paths[indices].tolist(), strict=True):
-            array[index] = self.files.decode(path).transpose(2, 0, 1)
+        array[indices] = self.files.pixels(indices).numpy()
         return len(indices)
 
 
@@ -241,14 +246,8 @@ def to_float(images: Tensor) -> Tensor:
 
 def image_file_size(path: str) -> tuple[int, int]:
     """Return (height, width) of an image file without decoding it."""
-    with _opened(path) as image:
-        return image.height, image.width
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return image.height, image.width
+    except UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error

@@ -89,6 +89,25 @@ def test_grey_and_palette_files_become_rgb(tmp_path: Path):
     assert np.array_equal(pixels[1].permute(1, 2, 0), colours[np.asarray(palette)])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{"quality": 20}, {"quality": 95, "progressive": True}])
+def test_jpeg_files_are_decoded_as_pillow_does(tmp_path: Path, mode: str, options: dict[str, Any]):
+    path = str(tmp_path / "0.JPG")
+    Image.fromarray(RGB[0]).resize((47, 33)).convert(mode).save(path, **options)
+    with Image.open(path) as image:
+        expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(FileImages([path], _labels(1)).pixels([0])[0], expected)
+    assert torch.equal(FileImages([path], _labels(1), (33, 47)).pixels([0])[0], expected)
+
+
+def test_a_truncated_jpeg_is_named(tmp_path: Path):
+    path = tmp_path / "0.jpg"
+    Image.fromarray(RGB[0]).save(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"0\.jpg cannot be read as an image: .*truncated"):
+        FileImages([str(path)], _labels(1)).pixels([0])
+
+
 def test_another_size_is_an_error_that_names_the_file(tmp_path: Path):
     paths = _write(tmp_path, [RGB[0], RGB[1].transpose(1, 0, 2)])
     with pytest.raises(ValueError, match=r"0001\.png is 7 x 5 .* 5 x 7: give `image_size`"):
