@@ -13,8 +13,9 @@ def frozen_copy(classifier: nn.Module, device: torch.device) -> nn.Module:
 
     Its layout is channels-last, which convolutions like.
     """
-    copied = copy.deepcopy(classifier).to(device, memory_format=torch.channels_last)
-    return copied.float().eval().requires_grad_(False)
+    frozen = copy.deepcopy(classifier).to(device).float()
+    frozen = frozen.to(memory_format=torch.channels_last)
+    return frozen.eval().requires_grad_(False)
 
 
 def module_device(module: nn.Module) -> torch.device:
