@@ -13,6 +13,7 @@ import yaml
 
 from iscp_lightning.classifiers import NaturalModule
 from iscp_lightning.cli import DEMO, complete_arguments, main
+from tests.wandb_records import read_offline_run
 
 SMALL = [
     *("--data.source", "Shapes", "--data.source.init_args.train_count", "60"),
@@ -214,7 +215,19 @@ def test_two_processes_train_with_snapshots(tmp_path):
     run = tmp_path / "runs" / "ddp"
     results = json.loads((run / "results.json").read_text())
     assert [entry["class"] for entry in results["patterns"]["classes"]] == [0, 1, 2]
-    assert len(list(run.glob("wandb/offline-run-*/files/media/images/pattern/*.png"))) == 3
+    logged = read_offline_run(run)
+    images = [
+        name
+        for row in logged.history
+        for key in row
+        if key.endswith(".filenames")
+        for name in row[key]
+    ]
+    assert len(images) == 3
+    (table,) = [row["patterns.path"] for row in logged.history if "patterns.path" in row]
+    assert {*images, table} <= set(logged.files)
+    assert logged.config["config"]["trainer"]["strategy"] == "ddp"
+    assert any("test/clean_accuracy" in row for row in logged.history)
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 

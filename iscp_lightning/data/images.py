@@ -70,6 +70,20 @@ class ImageSet(Dataset[Batch], ABC):
         """Yield one uint8 batch for each chunk of indices, in order, read by the set's workers."""
         yield from _chunk_loader(self, chunks, self.num_workers)
 
+    def read(self, indices: Tensor, progress: str | None = None) -> Tensor:
+        """Return many images, uint8 (len(indices), C, H, W), read by the set's workers.
+
+        Args:
+            indices: (n,) int64, at least one.
+            progress: Title of a progress bar, or None for no bar.
+        """
+        with tqdm(total=len(indices), desc=progress, unit="image", disable=not progress) as bar:
+            parts = []
+            for batch in self.batches(indices.split(256)):
+                parts.append(batch.image)
+                bar.update(len(batch.image))
+        return torch.cat(parts)
+
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         index = torch.as_tensor(indices)
         textures = None if self.textures is None else self.textures[index]

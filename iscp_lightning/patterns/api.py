@@ -129,11 +129,12 @@ def run_search(
         settings.seed,
         class_names,
         skip_missing,
+        show,
     )
     search = PatternSearch(
         frozen,
         canvases,
-        SearchPool.take(images, search_indices, device),
+        SearchPool.take(images, search_indices, device, show),
         settings,
         len(class_names),
         owned=share(range(len(canvases.targets))),

@@ -101,6 +101,7 @@ def choose_canvases(
     seed: int,
     class_names: Sequence[str],
     skip_missing: bool = False,
+    progress: bool = False,
 ) -> Canvases:
     """Return up to `number` canvases for each class, most confident first.
 
@@ -117,6 +118,7 @@ def choose_canvases(
         seed: Fixes the random canvases.
         class_names: For messages.
         skip_missing: Leave classes without any candidate out, with a warning.
+        progress: Whether to show a progress bar.
 
     Raises:
         MissingCanvasError: if a class has no candidate; names the class and kinds that would work.
@@ -142,7 +144,7 @@ def choose_canvases(
     return Canvases(
         torch.tensor(targets, dtype=torch.int64),
         torch.tensor(indices, dtype=torch.int64),
-        _pixels(images, indices),
+        _pixels(images, torch.tensor(indices, dtype=torch.int64), progress),
     )
 
 
@@ -174,10 +176,11 @@ def _missing(
     return f"class {target} ({name}) has no {kind} canvas: {reason}; `canvas` can be {kinds}"
 
 
-def _pixels(images: ImageSet, indices: Sequence[int]) -> Tensor:
+def _pixels(images: ImageSet, indices: Tensor, progress: bool) -> Tensor:
     shape = images.pixels([0]).shape[1:]
     canvases = torch.full((len(indices), *shape), 255, dtype=torch.uint8)
-    rows = [row for row, index in enumerate(indices) if index != WHITE]
-    if rows:
-        canvases[rows] = images.pixels([indices[row] for row in rows])
+    from_set = indices != WHITE
+    if from_set.any():
+        title = "reading canvases" if progress else None
+        canvases[from_set] = images.read(indices[from_set], title)
     return canvases

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+SORTED_AT_ONCE = 256  # masks; bounds the memory of a thousand classes
+
 
 def mix(mask: Tensor, canvas: Tensor, images: Tensor) -> Tensor:
     """Return m * x_c + (1 - m) * x_n, Eq. (1) of the paper.
@@ -45,12 +47,14 @@ def top_pixels(masks: Tensor, mask_means: Tensor, pattern_size: float) -> Tensor
         ValueError: if `pattern_size` is out of range or selects no pixel.
     """
     count = pixel_count(pattern_size, masks.shape[-2:])
-    by_mean = mask_means.flatten(1).argsort(dim=1, descending=True, stable=True)
-    values = masks.flatten(1).gather(1, by_mean)
-    by_value = values.argsort(dim=1, descending=True, stable=True)
-    winners = by_mean.gather(1, by_value[:, :count])
     selected = torch.zeros_like(masks, dtype=torch.bool).flatten(1)
-    return selected.scatter_(1, winners, True).view_as(masks)
+    for rows in torch.arange(len(masks)).split(SORTED_AT_ONCE):
+        by_mean = mask_means[rows].flatten(1).argsort(dim=1, descending=True, stable=True)
+        values = masks[rows].flatten(1).gather(1, by_mean)
+        by_value = values.argsort(dim=1, descending=True, stable=True)
+        winners = by_mean.gather(1, by_value[:, :count])
+        selected[rows] = selected[rows].scatter(1, winners, True)
+    return selected.view_as(masks)
 
 
 def pixel_count(pattern_size: float, shape: Sequence[int]) -> int:

@@ -140,8 +140,9 @@ class PatternSearchModule(L.LightningModule):
                 if self.random_classes is not None
                 else class_indices(self.classes, names)
             )
-            show = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-            predictions = predict(self._frozen[0], data.test_images, device, len(names), show)
+            predictions = predict(
+                self._frozen[0], data.test_images, device, len(names), self._shows_bars
+            )
             canvases = choose_canvases(
                 predictions,
                 data.test_images,
@@ -150,6 +151,7 @@ class PatternSearchModule(L.LightningModule):
                 self.search.canvases_per_class,
                 self.search.seed,
                 names,
+                progress=self._shows_bars,
             )
             self._build(canvases, None)
 
@@ -175,8 +177,7 @@ class PatternSearchModule(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Compute the objectives of the final masks."""
         if self.current_epoch == self.search.search_epochs - 1:
-            show = self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-            self.objectives.copy_(self._engine.objectives(self.mask, show))
+            self.objectives.copy_(self._engine.objectives(self.mask, self._shows_bars))
 
     def on_train_end(self) -> None:
         """Gather all ranks' rows: a test begins by spreading rank 0's masks."""
@@ -264,7 +265,7 @@ class PatternSearchModule(L.LightningModule):
         self.engine = PatternSearch(
             self._frozen[0],
             canvases,
-            SearchPool.take(data.test_images, data.search_indices, device),
+            SearchPool.take(data.test_images, data.search_indices, device, self._shows_bars),
             self.search,
             len(data.class_names),
             share(range(len(canvases.targets))),
@@ -322,6 +323,10 @@ class PatternSearchModule(L.LightningModule):
             "search": asdict(self.search),
             "search_fraction": hashlib.sha256(searched).hexdigest(),
         }
+
+    @property
+    def _shows_bars(self) -> bool:
+        return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
 
     @property
     def _engine(self) -> PatternSearch:

@@ -106,7 +106,9 @@ class SearchPool(NamedTuple):
     indices: Tensor
 
     @classmethod
-    def take(cls, images: ImageSet, indices: Tensor, device: torch.device) -> SearchPool:
+    def take(
+        cls, images: ImageSet, indices: Tensor, device: torch.device, progress: bool = False
+    ) -> SearchPool:
         """Return the chosen images of a set, on `device`.
 
         Raises:
@@ -116,7 +118,7 @@ class SearchPool(NamedTuple):
             raise ValueError(
                 "`search_fraction` leaves no search image: increase it or the test set"
             )
-        pixels = torch.cat([batch.image for batch in images.batches(indices.split(256))])
+        pixels = images.read(indices, "reading search images" if progress else None)
         return cls(pixels.to(device), images.labels[indices], indices)
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +39,15 @@ def test_ties_go_to_the_mean_then_to_the_index():
     means = torch.tensor([[[0.3, 0.9, 0.5, 1.0, 0.5]]])
     first = [top_pixels(masks, means, k / 5).flatten().nonzero().flatten() for k in (1, 2, 3, 4)]
     assert [f.tolist() for f in first] == [[1], [1, 2], [1, 2, 4], [0, 1, 2, 4]]
+
+
+def test_many_patterns_keep_what_sorting_each_keeps():
+    generator = torch.Generator().manual_seed(0)
+    masks, means = torch.rand(2, 600, 4, 5, generator=generator).round(decimals=1)
+    expected = np.zeros((600, 20), bool)
+    for row, mask, mean in zip(expected, masks.numpy(), means.numpy(), strict=True):
+        row[np.lexsort((np.arange(20), -mean.ravel(), -mask.ravel()))[:7]] = True
+    assert np.array_equal(top_pixels(masks, means, 0.35).flatten(1), expected)
 
 
 @pytest.mark.parametrize("size", [0, -0.1, 1.1, 0.001])
