@@ -50,6 +50,7 @@ HARMLESS = (
     r"The '.*_dataloader' does not have many workers",  # the images are in memory
     r"Checkpoint directory .* exists and is not empty",  # `--resume` means it
     r"Total length of `list` across ranks is zero",  # `val_fraction: 0` means it
+    r"The number of training batches .* is smaller than the logging interval",
 )
 
 
@@ -128,6 +129,8 @@ class CLI(LightningCLI):
                 config.attacks, config.attack_epsilon, config.attack_norm, config.attack_images
             )
             trainer.callbacks.append(self.evaluation)  # type: ignore[attr-defined]
+        elif config.attack_epsilon is not None or config.attack_images is not None:
+            fail("`--attack_epsilon` and `--attack_images` go with `--attacks`")
         has_csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
         if trainer.loggers and not has_csv and may_write(trainer):
             trainer.loggers = [*trainer.loggers, RunCSVLogger(trainer.default_root_dir)]
@@ -142,7 +145,11 @@ class CLI(LightningCLI):
     def after_fit(self) -> None:
         """Measure the trained classifier on the test sets and print what was found."""
         best = getattr(self.model, "best_checkpoint", None)  # of adversarial training
-        self.tested = str(best) if best and not is_dry(self.trainer) else None
+        if best and not is_dry(self.trainer):
+            if best.is_file():
+                self.tested = str(best)
+            else:
+                warnings.warn("no validation has run: the last weights are tested", stacklevel=2)
         self.trainer.test(
             self.model, datamodule=self.datamodule, ckpt_path=self.tested, verbose=False
         )
@@ -164,8 +171,12 @@ class CLI(LightningCLI):
             lines.append(f"tested: {self.tested}")
         if snapshots := read_snapshots(folder):
             results |= {"patterns": snapshots[-1].results}
-            epoch = snapshots[-1].provenance["epoch"]
-            lines += [f"patterns after epoch {epoch}:", format_table(snapshots[-1].results)]
+            last = snapshots[-1]
+            title = f"patterns after epoch {last.provenance['epoch']}, measured on"
+            lines += [
+                f"{title} {last.results['measured_on']} test images:",
+                format_table(last.results),
+            ]
         overall = {name: value for name, value in metrics.items() if name.count("/") == 1}
         lines += [f"{name}: {value:.3f}" for name, value in overall.items()]
         if self.evaluation and self.evaluation.results:
@@ -188,7 +199,8 @@ class CLI(LightningCLI):
 
     def after_predict(self) -> None:
         """Say where a built set lies."""
-        if isinstance(self.model, RobustDataWriter) and may_write(self.trainer):
+        writes = isinstance(self.model, RobustDataWriter) and may_write(self.trainer)
+        if writes and self.model.path.is_file():
             sys.stdout.write(f"{self.model.path}\n")
 
 
@@ -200,6 +212,7 @@ def main(args: ArgsType = None) -> CLI:
     """
     if args is None:
         sys.argv[1:] = complete_arguments(sys.argv[1:])
+        warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     elif isinstance(args, Sequence):
         args = complete_arguments([str(item) for item in args])
     for harmless in HARMLESS:
@@ -250,6 +263,9 @@ def complete_arguments(args: list[str]) -> list[str]:
 
     `fit` alone is the demo. Its defaults stay out as soon as the user gives a configuration, a
     model or data of his own; `--model.x` and `--data.x` change single values of it.
+
+    Raises:
+        SystemExit: with a message, if the run to resume is not there or shall be changed.
     """
     own = re.compile(r"(-c|--config|--model|--data)(=.*)?$|-c.+")
     if not args or any(own.match(item) for item in args):
@@ -258,7 +274,12 @@ def complete_arguments(args: list[str]) -> list[str]:
         folder = item.partition("=")[2] or next(iter(args[position + 1 :]), "")
         if re.match(r"--resume(=|$)", item):
             config = Path(folder) / "config.yaml"
-            return [args[0], "-c", str(config), *args[1:]] if config.is_file() else args
+            if not config.is_file():
+                fail(f"`--resume {folder}`: {config} does not exist")
+            changes = [i for i in args if i.startswith(("--model", "--data", "--trainer.max_"))]
+            if changes:
+                fail(f"`--resume` goes on with the run's own settings, got {', '.join(changes)}")
+            return [args[0], "-c", str(config), *args[1:]]
     return ["fit", "-c", str(DEMO), *args[1:]] if args[0] == "fit" else args
 
 

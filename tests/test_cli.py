@@ -146,6 +146,16 @@ def test_nothing_to_resume_is_an_error(capsys):
     assert "no checkpoint in runs/empty/checkpoints" in capsys.readouterr().err
 
 
+def test_a_resumed_run_is_not_changed(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--resume", "runs/nowhere"])
+    assert "runs/nowhere/config.yaml does not exist" in capsys.readouterr().err
+    main([*FIT, "--run", "small", "--trainer.max_epochs", "1"])
+    with pytest.raises(SystemExit):
+        main(["fit", "--resume", "runs/small", "--trainer.max_epochs=3"])
+    assert "the run's own settings, got --trainer.max_epochs=3" in capsys.readouterr().err
+
+
 def weights(run: str) -> dict[str, torch.Tensor]:
     path = Path("runs") / run / "checkpoints" / "last.ckpt"
     return torch.load(path, weights_only=True)["state_dict"]

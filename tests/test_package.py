@@ -107,7 +107,7 @@ def test_every_configuration_parses(config, capsys):
 TRAININGS = [config for config in CONFIGS if verb(config) == "fit"]
 
 
-@pytest.mark.filterwarnings("ignore:class .* has no positive canvas")
+@pytest.mark.filterwarnings("ignore:no positive canvas")
 @pytest.mark.parametrize("config", TRAININGS, ids=lambda c: c.stem)
 def test_every_training_runs_small_with_a_snapshot(config):
     overlay = ROOT / "configs" / "overlay" / "small_cifar10.yaml"
@@ -132,6 +132,11 @@ def test_every_yaml_is_used_by_an_experiment():
     for part in (ROOT / "configs").glob("*/*.yaml"):
         if part.parent.name not in ("experiment", "overlay"):
             assert f"../{part.parent.name}/{part.name}" in included, part
+
+
+def test_public_names_complete():
+    assert set(dir(iscp_lightning)) == set(iscp_lightning.__all__)
+    assert all(getattr(iscp_lightning, name) for name in iscp_lightning.__all__)
 
 
 def test_import_is_light():

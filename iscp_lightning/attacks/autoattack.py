@@ -18,7 +18,6 @@ class AutoAttack(Attack):
     Attributes:
         epsilon: Radius of the ball in pixel units of [0, 1].
         norm: `linf` or `l2`.
-        seed: Of its random starts; the global random state is left as it was.
 
     Raises:
         ValueError: if the package is missing.
@@ -26,7 +25,6 @@ class AutoAttack(Attack):
 
     epsilon: Epsilon | float = Epsilon("8/255")
     norm: Norm = "linf"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -43,8 +41,10 @@ class AutoAttack(Attack):
         labels: Tensor,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Return adversarial images; where no attack succeeds, the image itself."""
-        del generator  # it draws from the global state, seeded before every attack
+        """Return adversarial images; where no attack succeeds, the image itself.
+
+        Its draws come from the generator's seed; the global random state is left as it was.
+        """
         import pyautoattack
 
         with torch.inference_mode(False), torch.random.fork_rng(), torch.no_grad():
@@ -55,7 +55,7 @@ class AutoAttack(Attack):
                 device=images.device,
                 eps=float(self.epsilon),
                 norm={"linf": "Linf", "l2": "L2"}[self.norm],
-                seed=self.seed,
+                seed=generator.initial_seed() % 2**32 if generator else 0,
             )
             for targeted in (attack.apgd_targeted, attack.fab):
                 targeted.n_target_classes = min(9, classes - 1)

@@ -74,11 +74,12 @@ class PGD(Attack):
             raise ValueError(f"`steps` must be 1 or more, got {self.steps}")
         for name in ("epsilon", "step_size"):
             object.__setattr__(self, name, Epsilon(getattr(self, name)))
-        if self.norm == "linf" and self.epsilon > 1:
-            raise ValueError(
-                f"`epsilon` must lie in [0, 1] for linf: pixels do; got {self.epsilon!r} "
-                f"(did you mean {self.epsilon!r}/255?)"
-            )
+            value = getattr(self, name)
+            if self.norm == "linf" and value > 1:
+                raise ValueError(
+                    f"`{name}` must lie in [0, 1] for linf: pixels do; got {value!r} "
+                    f"(did you mean {value!r}/255?)"
+                )
 
     def __call__(
         self,
@@ -171,20 +172,25 @@ def eval_mode(module: nn.Module, enabled: bool = True) -> Iterator[None]:
             part.training = True
 
 
-@torch.no_grad()
-def require_logits(classifier: nn.Module, images: Tensor) -> None:
-    """Check that a classifier returns logits on a few images, in eval mode.
+def require_logits(outputs: Tensor) -> None:
+    """Check that a classifier's outputs for a few images are not probabilities.
 
     Args:
-        classifier: The classifier; its modes are left as they are.
-        images: float (N, C, H, W) in [0, 1].
+        outputs: float (N, K).
 
     Raises:
-        ValueError: if every output is a row of probabilities, whose logarithm would be taken twice.
+        ValueError: if every row sums to 1 without a negative value: the loss would take the softmax
+            of a softmax.
     """
-    with eval_mode(classifier):
-        outputs = classifier(images)
     if outputs.min() >= 0 and (outputs.sum(1) - 1).abs().max() < 1e-2:
         raise ValueError(
-            "`classifier` returns probabilities, attacks need logits: leave the last softmax out"
+            "`classifier` returns probabilities, logits are needed: leave the last softmax out"
         )
+
+
+@torch.no_grad()
+def outputs_in_eval_mode(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Return a classifier's outputs for float images (N, C, H, W); its modes are left alone."""
+    with eval_mode(classifier):
+        outputs: Tensor = classifier(images)
+    return outputs

@@ -188,14 +188,14 @@ def evaluate_robustness(
     running = build_attacks(attacks, epsilon, norm, int(images.labels.max()) + 1)
     device = device or torch.device("cpu")
     frozen = frozen_copy(classifier, device)
-    require_logits(frozen, to_float(images.pixels(indices[:8])).to(device))
+    require_logits(_outputs(frozen, to_float(images.pixels(indices[:8])).to(device)))
     chunks = list(enumerate(indices.split(batch_size)))
     mine = share(chunks)
     rows: list[tuple[int, Tensor]] = []
     with tqdm(total=len(mine) * len(running), desc="attacks", disable=not progress) as bar:
         for (number, _), stored in zip(mine, images.batches([c for _, c in mine]), strict=True):
             image, label = to_float(stored.image).to(device), stored.label.to(device)
-            right = _predict(frozen, image) == label
+            right = _outputs(frozen, image).argmax(1) == label
             kept = [label, right]
             for name, attack in running.items():
                 own = derived_seed(seed, number, SEEDED.index(name))
@@ -203,7 +203,7 @@ def evaluate_robustness(
                 withstands = right.clone()
                 if right.any():
                     adversarial = attack(frozen, image[right], label[right], generator)
-                    withstands[right] = _predict(frozen, adversarial) == label[right]
+                    withstands[right] = _outputs(frozen, adversarial).argmax(1) == label[right]
                 kept.append(withstands)
                 bar.update()
             rows.append((number, torch.stack([tensor.cpu().long() for tensor in kept])))
@@ -215,9 +215,9 @@ def evaluate_robustness(
 
 
 @torch.no_grad()
-def _predict(classifier: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = classifier(images)
-    return logits.argmax(1)
+def _outputs(classifier: nn.Module, images: Tensor) -> Tensor:
+    outputs: Tensor = classifier(images)
+    return outputs
 
 
 def _share(kept: Tensor) -> float:

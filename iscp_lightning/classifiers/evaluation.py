@@ -9,7 +9,7 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from iscp_lightning.attacks.epsilon import Epsilon
-from iscp_lightning.attacks.pgd import Norm, require_logits
+from iscp_lightning.attacks.pgd import Norm, outputs_in_eval_mode, require_logits
 from iscp_lightning.attacks.robustness import DEFAULT_ATTACKS, build_attacks, evaluate_robustness
 from iscp_lightning.classifiers.natural import NaturalModule
 from iscp_lightning.data import ImageDataModule
@@ -67,7 +67,7 @@ class RobustnessEvaluation(L.Callback):
             )
         build_attacks(self.attacks, self.epsilon, self.norm, data.num_classes)
         some = to_float(data.test_images.pixels([0, 1])).to(module_device(pl_module.classifier))
-        require_logits(pl_module.classifier, some)
+        require_logits(outputs_in_eval_mode(pl_module.classifier, some))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Attack, and log `test/robust_accuracy` of each attack and of all together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ class FreeModule(MadryModule):
     Args:
         classifier: As for NaturalModule.
         replays: Updates per batch.
-        kwargs: As for MadryModule; of `attack` only `epsilon` and `norm` count.
+        kwargs: As for MadryModule; of `attack` only `epsilon` and `norm` count for the images.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class FreeModule(MadryModule):
     @property
     def total_steps(self) -> int:
         """Number of optimiser steps of the whole run."""
-        steps = super().total_steps * self.replays
-        return steps if self.trainer.max_steps == -1 else min(steps, self.trainer.max_steps)
+        batches = super().total_steps
+        if self.trainer.max_steps != -1:  # every batch is replayed to its end
+            batches = min(batches, math.ceil(self.trainer.max_steps / self.replays))
+        return batches * self.replays
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch without a perturbation, so that a resumed run goes the same way."""

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Generator, Tensor, nn
 
-from iscp_lightning.attacks.pgd import PGD, eval_mode, require_logits
+from iscp_lightning.attacks.pgd import PGD, eval_mode, outputs_in_eval_mode, require_logits
 from iscp_lightning.classifiers.natural import NaturalModule
 from iscp_lightning.data import Batch, ImageDataModule
 from iscp_lightning.data.splits import derived_seed
@@ -68,7 +68,8 @@ class MadryModule(NaturalModule):
 
         Raises:
             MisconfigurationException: if there is no validation image to measure robustness on, or
-                for 16-bit precision other than bf16, in which an attack's gradients vanish.
+                for a precision other than fp32 and bf16-mixed: in 16 bits an attack's gradients
+                vanish.
         """
         super().on_fit_start()
         data = self._trainer_data()
@@ -83,7 +84,7 @@ class MadryModule(NaturalModule):
                 f"and `val_fraction`={data.val_fraction} leaves none of "
                 f"{len(data.train_images[1])} training images"
             )
-        if self.trainer.precision in ("16-mixed", "16-true"):
+        if self.trainer.precision not in ("32-true", "bf16-mixed"):
             raise MisconfigurationException(
                 "`precision` must be 32-true or bf16-mixed for attacks, "
                 f"got {self.trainer.precision}"
@@ -92,7 +93,7 @@ class MadryModule(NaturalModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Check on the first images that the classifier returns logits."""
         if batch_idx == 0:
-            require_logits(self.classifier, batch.image[:8])
+            require_logits(outputs_in_eval_mode(self.classifier, batch.image[:8]))
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's noise, a function of seed, epoch and rank alone."""
@@ -113,7 +114,7 @@ class MadryModule(NaturalModule):
         """Log both accuracies, keep the best, stop if single-step training has overfitted."""
         super().on_validation_epoch_end()
         robust = self._log_accuracy(self.val_robust)
-        if self.trainer.sanity_checking or is_dry(self.trainer):
+        if self.trainer.state.fn != "fit" or self.trainer.sanity_checking or is_dry(self.trainer):
             return
         best = self.best_robust_accuracy
         if robust > best:
@@ -140,12 +141,13 @@ class MadryModule(NaturalModule):
 
     def _count(self, metrics: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
         if batch_idx == 0:
-            require_logits(self.classifier, batch.image[:8])
+            require_logits(outputs_in_eval_mode(self.classifier, batch.image[:8]))
             self._evaluation_noise = self._generator(0, self.global_rank)  # always the same
-        images = self.evaluation_attack(
-            self.classifier, batch.image, batch.label, self._evaluation_noise
-        )
-        metrics.update(self(images), batch.label)
+        with torch.autocast(self.device.type, enabled=False):  # robustness is measured in fp32
+            images = self.evaluation_attack(
+                self.classifier, batch.image, batch.label, self._evaluation_noise
+            )
+            metrics.update(self(images), batch.label)
 
     def _generator(self, *numbers: int) -> Generator:
         seed = getattr(self._trainer_data(), "seed", 0)

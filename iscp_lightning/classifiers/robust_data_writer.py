@@ -54,7 +54,7 @@ class RobustDataWriter(L.LightningModule):
         """Choose the images and look for what an earlier build has left.
 
         Raises:
-            MisconfigurationException: without an ImageDataModule.
+            MisconfigurationException: without an ImageDataModule, or with a poisoned one.
         """
         del stage
         data = getattr(self.trainer, "datamodule", None)
@@ -62,6 +62,10 @@ class RobustDataWriter(L.LightningModule):
             raise MisconfigurationException(
                 "RobustDataWriter needs an ImageDataModule as `datamodule`, "
                 f"got {type(data).__name__}"
+            )
+        if data.poison is not None:
+            raise MisconfigurationException(
+                "RobustDataWriter builds from clean images: leave `data.poison` out"
             )
         images, indices = data.train_images
         chosen, _ = stratified_split(images.labels, indices, self.fraction, data.seed)
@@ -75,6 +79,7 @@ class RobustDataWriter(L.LightningModule):
             self.path.parent,
             classifier_hash=classifier_hash(self._given[0]),
             seed_of_the_data=data.seed,
+            precision=self.trainer.precision,
         )
         if may_write(self.trainer):
             self.builder.begin()

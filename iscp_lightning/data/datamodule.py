@@ -123,6 +123,8 @@ class ImageDataModule(L.LightningDataModule):
         del stage
         if self._parts:
             return
+        if self.poison:
+            self.poison.target_index(self.class_names)  # raises, also without training images
         train, test = self.source.train(), self.source.test()
         pool = torch.arange(len(train) if train else 0)
         if test is None and train is not None:

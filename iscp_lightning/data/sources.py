@@ -131,9 +131,18 @@ class TorchvisionSource(ImageSource):
         return self._names
 
     def prepare(self) -> None:
-        """Download what is missing."""
+        """Download what is missing.
+
+        Raises:
+            ValueError: if the server cannot be reached.
+        """
         for train in (True, False):
-            self._read(train, self.download)
+            try:
+                self._read(train, self.download)
+            except OSError as error:
+                raise ValueError(
+                    f"{self.dataset} is not in `root`={self.root} and cannot be downloaded: {error}"
+                ) from error
 
     def train(self) -> ImageSet:
         """Return the training images; grey ones become RGB."""

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
+from iscp_lightning.attacks.pgd import require_logits
 from iscp_lightning.data.images import ImageSet, to_float
 from iscp_lightning.data.splits import derived_seed
 from iscp_lightning.ranks import share, sum_over_ranks
@@ -66,8 +67,8 @@ def predict(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: if there are fewer logits than classes, or a logit is NaN; names the label
-            of the first such image.
+        ValueError: if there are fewer logits than classes, the classifier returns
+            probabilities, or a logit is NaN; names the label of the first such image.
     """
     count = len(images)
     label, logit = torch.zeros(count, dtype=torch.int64), torch.zeros(count)
@@ -80,6 +81,7 @@ def predict(
                 raise ValueError(
                     f"`classifier` has {logits.shape[1]} logits for {num_classes} classes"
                 )
+            require_logits(logits)
             logit[batch.index], label[batch.index] = logits.max(1)
             bar.update()
     label, logit = sum_over_ranks(label), sum_over_ranks(logit)
@@ -125,22 +127,26 @@ def choose_canvases(
     """
     targets: list[int] = []
     indices: list[int] = []
+    left_out: list[str] = []
+    few: list[str] = []
     for target in classes:
         candidates = _candidates(predictions, images.labels, target, kind, seed)[:number]
         name = class_names[target]
         if len(candidates) == 0:
-            message = _missing(predictions, images.labels, target, kind, name)
             if not skip_missing:
-                raise MissingCanvasError(message)
-            warnings.warn(f"{message}; the class is left out", stacklevel=2)
+                raise MissingCanvasError(_missing(predictions, images.labels, target, kind, name))
+            left_out.append(name)
         elif len(candidates) < number and kind != "white":
-            warnings.warn(
-                f"class {target} ({name}) has {len(candidates)} {kind} canvases, "
-                f"not {number}: searching these",
-                stacklevel=2,
-            )
+            few.append(f"{name} ({len(candidates)})")
         targets += [target] * len(candidates)
         indices += candidates
+    if left_out:
+        warnings.warn(f"no {kind} canvas, so left out: {', '.join(left_out)}", stacklevel=2)
+    if few:
+        warnings.warn(
+            f"fewer than {number} {kind} canvases, so only these are searched: {', '.join(few)}",
+            stacklevel=2,
+        )
     return Canvases(
         torch.tensor(targets, dtype=torch.int64),
         torch.tensor(indices, dtype=torch.int64),

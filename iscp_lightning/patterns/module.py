@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,7 @@ class PatternSearchModule(L.LightningModule):
         classifier: str | nn.Module,
         weights: str | None = None,
         search: SearchSettings = SearchSettings(),
-        classes: list[int] | list[str] | None = None,
+        classes: Sequence[int | str] | None = None,
         random_classes: int | None = None,
         pattern_sizes: list[float] = list(PATTERN_SIZES),  # noqa: B006
         measure_on: Literal["held_out", "full"] = "held_out",

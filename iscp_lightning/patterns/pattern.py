@@ -61,6 +61,13 @@ class PatternSet:
     provenance: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        height, width = self.masks.shape[1:]
+        return (
+            f"PatternSet({len(self)} patterns of {len(self.targets.unique())} classes, "
+            f"{height} x {width}, {self.settings.get('canvas')} canvases)"
+        )
+
     def __len__(self) -> int:
         return len(self.targets)
 

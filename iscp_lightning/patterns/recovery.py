@@ -92,14 +92,14 @@ def draw_recovery(
             [on_grey, *(canvas_pixels(patterns, row) for row in rows)],
             [on_black, *(pattern_pixels(patterns, row, size) for row in rows)],
         ],
-        row_labels=["on an image", f"{name}\n{100 * size:g} %"],
+        row_labels=["on grey", f"target {name}\n{100 * size:g} %"],
         column_labels=["true trigger", *(f"canvas {i + 1}" for i in range(len(rows)))],
         captions=[
             [""] * (len(rows) + 1),
             [
                 "",
                 *(
-                    f"IoU {entry['iou']:.2f}, {entry['center_distance']:.1f} px"
+                    f"IoU {entry['iou']:.2f}, {entry['center_distance']:.1f} px away"
                     f"{' (chosen)' if entry['chosen'] else ''}"
                     for entry in recovery["canvases"]
                 ),

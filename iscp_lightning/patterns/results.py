@@ -100,14 +100,16 @@ def summarize(
 
 
 def format_table(results: dict[str, Any]) -> str:
-    """Return accuracy and predictive power per class and their mean as an aligned text table."""
+    """Return accuracy and predictive power of the searched classes and their means as a table."""
     sizes = list(results["mean_predictive_power"])
     head = ["class", "clean accuracy", *(f"PW {100 * float(size):g} %" for size in sizes)]
     rows = [
         [entry["name"], entry["clean_accuracy"], *entry["predictive_power"].values()]
         for entry in results["classes"]
     ]
-    rows.append(["mean", results["clean_accuracy"], *results["mean_predictive_power"].values()])
+    known = [a for a in (entry["clean_accuracy"] for entry in results["classes"]) if a == a]
+    accuracy = sum(known) / len(known) if known else None
+    rows.append(["mean", accuracy, *results["mean_predictive_power"].values()])
     text = [head] + [[row[0], *(_number(value) for value in row[1:])] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(head))]
     lines = [
@@ -206,6 +208,7 @@ def write_dynamics(
                 for epoch, accuracy in zip(epochs, accuracies, strict=True)
             ],
             captions=captions,
+            title=f"patterns of {100 * SHOWN_SIZE:g} %",
         ),
     )
     if len(epochs) > 1:
@@ -263,6 +266,7 @@ def draw_canvases(patterns: PatternSet, results: dict[str, Any]) -> Figure:
         row_labels=[entry["name"] for entry in results["classes"][:SHOWN_CLASSES]],
         column_labels=[f"canvas {i + 1}" for i in range(most)],
         captions=captions,
+        title=f"patterns of {100 * SHOWN_SIZE:g} %; chosen: the lowest objective",
     )
 
 

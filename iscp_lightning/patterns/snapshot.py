@@ -54,7 +54,7 @@ class PatternSnapshot(L.Callback):
         epochs: Sequence[int] = (3, 5, 10, 50, 100),
         last: bool = True,
         search: SearchSettings = SearchSettings(),
-        classes: list[int] | list[str] | None = None,
+        classes: Sequence[int | str] | None = None,
         pattern_sizes: Sequence[float] = PATTERN_SIZES,
     ) -> None:
         if any(epoch < 1 for epoch in epochs):
@@ -84,7 +84,13 @@ class PatternSnapshot(L.Callback):
             raise MisconfigurationException(
                 f"PatternSnapshot needs a module with a `classifier`, got {type(pl_module)}"
             )
-        class_indices(self.classes, self._data(trainer).class_names)
+        data = self._data(trainer)
+        class_indices(self.classes, data.class_names)
+        if len(data.search_indices) == 0:
+            raise MisconfigurationException(
+                f"PatternSnapshot has no search image: `search_fraction`={data.search_fraction} "
+                f"of {len(data.test_images)} test images is none of any class"
+            )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take a snapshot if this epoch is one of the chosen."""

@@ -50,7 +50,7 @@ def test_l2_on_a_linear_model_goes_along_the_weights():
     size=st.integers(1, 6),
     norm=st.sampled_from(["linf", "l2"]),
     epsilon=st.floats(0, 1),
-    step=st.floats(0, 2),
+    step=st.floats(0, 1),
     steps=st.integers(1, 3),
     start=st.booleans(),
     seed=st.integers(0, 5),
@@ -128,6 +128,7 @@ def test_no_ball_is_only_clipped():
     [
         ({"epsilon": 8}, r"`epsilon` must lie in \[0, 1\].*8/255"),
         ({"epsilon": "8/0"}, "not a number"),
+        ({"step_size": 2}, r"`step_size` must lie in \[0, 1\].*2/255"),
         ({"epsilon": -0.1}, "negative"),
         ({"steps": 0}, "`steps`"),
         ({"norm": "l1"}, "`norm`"),
@@ -141,9 +142,9 @@ def test_wrong_settings_are_named(arguments, message):
 
 def test_probabilities_are_refused():
     model, _ = two_class()
-    require_logits(model, images())
+    require_logits(model(images()))
     with pytest.raises(ValueError, match="returns probabilities"):
-        require_logits(nn.Sequential(model, nn.Softmax(1)), images())
+        require_logits(nn.Sequential(model, nn.Softmax(1))(images()))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -95,6 +95,17 @@ def test_every_image_starts_from_another_one():
         assert torch.equal(builder.starts.sort().values, rows)
 
 
+def test_what_the_classifier_cannot_see_stays_the_start(tmp_path):
+    rows = torch.tensor([0, 1, 2, 3, 5, 6, 7, 8, 9])
+    builder = build(tmp_path, rows, [])
+    for chunk, positions in enumerate(builder.chunks):
+        made = builder.compute(chunk, torch.device("cpu"))
+        starts, originals = (images().pixels(i[positions]) for i in (builder.starts, rows))
+        assert torch.equal(made[:, 1:], starts[:, 1:])
+        distance = (made[:, 0].int() - originals[:, 0].int()).abs()
+        assert distance.max() <= 0.03 * 255
+
+
 def test_a_folder_of_another_build_is_refused(tmp_path):
     rows = torch.arange(4)
     build(tmp_path, rows, [0])

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from toys import Linear
 
-from iscp_lightning.attacks import Robustness, evaluate_robustness
+from iscp_lightning.attacks import Robustness, evaluate_robustness, robustness
 from iscp_lightning.attacks.robustness import build_attacks
-from iscp_lightning.data import MemoryImages
+from iscp_lightning.data import MemoryImages, Shapes
 
 
 def one_pixel(margins: list[float]) -> tuple[nn.Module, MemoryImages]:
@@ -113,11 +113,12 @@ def test_a_model_with_rounded_inputs_is_caught():
     assert any("noise" in flag for flag in found.flags)
 
 
-def test_the_number_of_processes_and_batches_change_nothing(trained, monkeypatch, data):
-    from iscp_lightning.attacks import robustness
-
-    images, rows = MemoryImages(torch.rand(10, 3, 32, 32), torch.arange(10)), torch.arange(10)
+def test_neither_processes_nor_other_attacks_change_a_result(trained, monkeypatch):
+    images, rows = Shapes(60, 40).test(), torch.arange(40)
     alone = evaluate_robustness(trained, images, rows, ["fgsm"], epsilon=0.01, batch_size=4)
+    assert all(0 < kept.sum() < 40 for kept in alone.withstood.values())
+    pgd_only = evaluate_robustness(trained, images, rows, ["pgd20"], epsilon=0.01, batch_size=4)
+    assert torch.equal(alone.withstood["pgd20"], pgd_only.withstood["pgd20"])
     parts: list = []
     for rank in range(2):
         monkeypatch.setattr(robustness, "share", lambda items, r=rank: items[r::2])

@@ -1,5 +1,8 @@
 """Tests of adversarial training: its loss, its measures, what it keeps and when it stops."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -14,7 +17,8 @@ from trainers import quiet_trainer
 from iscp_lightning.attacks import PGD, Epsilon
 from iscp_lightning.attacks.pgd import eval_mode
 from iscp_lightning.classifiers import FreeModule, MadryModule, load_classifier
-from iscp_lightning.data import ImageDataModule, Shapes
+from iscp_lightning.cli import main
+from iscp_lightning.data import Batch, ImageDataModule, Shapes
 
 WEAK = PGD(Epsilon("2/255"), Epsilon("1/255"), steps=2, random_start=False)
 
@@ -131,6 +135,49 @@ def test_a_resumed_run_remembers_its_best_epoch(tmp_path):
     assert torch.equal(kept.network.fc.weight, weights.seen[1])
 
 
+def test_defaults_are_those_of_the_paper_in_eval_mode():
+    module = MadryModule(network())
+    assert module.attack == PGD(Epsilon("8/255"), Epsilon("2/255"), 7, "linf", True)
+    assert module.attack_in_eval_mode
+
+
+def test_ranks_draw_noise_of_their_own(monkeypatch):
+    module, seeds = MadryModule(network()), set()
+    module._trainer = SimpleNamespace(datamodule=shapes(), current_epoch=0)
+    for rank in (0, 1):
+        monkeypatch.setattr(MadryModule, "global_rank", rank)
+        module.on_train_epoch_start()
+        seeds.add(module._noise.initial_seed())
+    assert len(seeds) == 2
+
+
+def test_a_validation_alone_keeps_no_weights(tmp_path):
+    module = MadryModule(network(), attack=WEAK, evaluation_attack=WEAK)
+    quiet_trainer(tmp_path).validate(module, datamodule=shapes(), verbose=False)
+    assert not module.best_checkpoint.exists()
+
+
+@pytest.mark.filterwarnings("ignore:no validation has run")
+def test_a_fit_without_validation_tests_the_last_weights():
+    arguments = [
+        *("fit", "--model", "MadryModule", "--model.init_args.classifier", "resnet20"),
+        *("--model.init_args.attack.steps", "1", "--data.source", "Shapes"),
+        *("--data.source.init_args.train_count", "60", "--data.source.init_args.size", "16"),
+        *(
+            "--data.val_fraction",
+            "0.2",
+            "--data.source.init_args.test_count",
+            "40",
+            "--trainer.accelerator",
+            "cpu",
+        ),
+        *("--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1", "--run", "r"),
+        *("--trainer.check_val_every_n_epoch", "2"),
+    ]
+    main(arguments)
+    assert "tested_checkpoint" not in json.loads(Path("runs/r/results.json").read_text())
+
+
 def test_the_evaluation_follows_the_attack():
     module = MadryModule(network(), attack=PGD(0.5, 0.1, norm="l2"))
     assert module.evaluation_attack == PGD(0.5, 0.125, 10, "l2")
@@ -194,6 +241,60 @@ def test_free_training_replays_every_batch_and_keeps_the_budget(tmp_path):
         assert 0 <= images.min() <= images.max() <= 1
     rate = fitting.optimizers[0].param_groups[0]["lr"]
     assert rate == pytest.approx(0, abs=1e-6)  # the schedule ends with the run
+
+
+def test_free_training_climbs_from_where_it_was(tmp_path):
+    """With weights that stand still, the loss of a batch rises over its replays."""
+    seen: list[tuple[torch.Tensor, float]] = []
+
+    def still(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.0)
+
+    data = shapes()
+    module = FreeModule(
+        network().eval(), replays=3, attack=PGD("4/255"), evaluation_attack=WEAK, optimizer=still
+    )
+    clean: list[torch.Tensor] = []
+    step, inner = module.training_step, module.classifier.forward
+
+    def recorded(batch: Batch, batch_idx: int) -> torch.Tensor:
+        clean.append(batch.image)
+        label = batch.label
+
+        def spy(images: torch.Tensor) -> torch.Tensor:
+            logits = inner(images)
+            change = images.detach() - batch.image
+            seen.append((change, F.cross_entropy(logits, label).item()))
+            return logits
+
+        module.classifier.forward = spy  # type: ignore[method-assign]
+        try:
+            return step(batch, batch_idx)
+        finally:
+            module.classifier.forward = inner  # type: ignore[method-assign]
+
+    module.training_step = recorded  # type: ignore[method-assign]
+    quiet_trainer(tmp_path, max_epochs=1).fit(module, datamodule=data)
+    losses = [loss for _, loss in seen]
+    assert losses[0] < losses[1] < losses[2]
+    assert seen[0][0].abs().max() == 0
+    assert seen[3][0].abs().max() > 0  # the second batch goes on with the first one's perturbation
+
+
+def test_a_free_run_of_few_steps_has_a_long_enough_schedule(tmp_path):
+    module = FreeModule(
+        network(), replays=4, attack=PGD("4/255"), evaluation_attack=WEAK, scheduler="one_cycle"
+    )
+    fitting = quiet_trainer(tmp_path, max_steps=6)  # one batch and a half: two whole ones
+    fitting.fit(module, datamodule=shapes())
+    assert fitting.global_step == 8
+
+
+def test_other_precisions_are_refused(tmp_path):
+    with pytest.raises(MisconfigurationException, match=r"32-true or bf16-mixed.*bf16-true"):
+        quiet_trainer(tmp_path, max_epochs=1, precision="bf16-true").fit(
+            MadryModule(network(), attack=WEAK), datamodule=shapes()
+        )
 
 
 def test_training_without_validation_images_is_refused(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 
 from iscp_lightning.cli import main
@@ -50,6 +51,15 @@ def test_two_processes_build_what_one_does():
     both = build("two", "--trainer.devices", "2", "--trainer.strategy", "ddp_fork")
     assert torch.equal(alone["labels"], both["labels"])
     assert torch.equal(alone["images"], both["images"])
+
+
+def test_a_poisoned_set_or_another_precision_is_refused():
+    build("set")
+    poison = ["--data.poison.target", "star", "--overwrite"]
+    with pytest.raises(MisconfigurationException, match=r"leave `data\.poison` out"):
+        build("set", *poison)
+    with pytest.raises(ValueError, match="another build"):
+        build("set", "--trainer.precision", "bf16-mixed", "--overwrite")
 
 
 def test_a_wrong_fraction_is_named():

@@ -10,7 +10,15 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from iscp_lightning.data import Augmentation, Batch, ImageDataModule, MemoryImages, Shapes
+from iscp_lightning.data import (
+    Augmentation,
+    Batch,
+    ImageDataModule,
+    MemoryImages,
+    Poison,
+    Shapes,
+    Trigger,
+)
 from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import class_indices, stratified_split
 
@@ -336,3 +344,10 @@ def test_class_index_errors(given: Any, message: str):
 def test_class_index_error_does_not_list_a_thousand_names():
     with pytest.raises(ValueError, match=r"names 0, .*, 19, \.\.\.$"):
         class_indices(["x"], [str(i) for i in range(1000)])
+
+
+@pytest.mark.parametrize("train_count", [0, 60])
+def test_an_unknown_target_is_named_before_anything_else(train_count):
+    data = ImageDataModule(Numbered(train_count), poison=Poison(Trigger(size=1), target=2))
+    with pytest.raises(ValueError, match="`target` is 2; allowed are 0 to 1"):
+        data.setup("test")

@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -261,3 +262,12 @@ def test_torchvision_sets_are_not_downloaded_against_the_users_will(
     monkeypatch.setattr(torchvision.datasets, "SVHN", fake)
     SVHN("somewhere", download=False).prepare()
     assert downloads == [False, False]
+
+
+def test_an_unreachable_server_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.SVHN", unreachable)
+    with pytest.raises(ValueError, match="SVHN is not in `root`=here and cannot be downloaded"):
+        SVHN("here").prepare()

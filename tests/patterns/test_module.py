@@ -288,3 +288,17 @@ def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
     )
     assert torch.equal(killed.masks, whole.masks)
     assert torch.equal(killed.mask_means, whole.mask_means)
+
+
+def test_a_set_says_what_it_is_in_one_line(trained, shapes):
+    settings = SearchSettings(canvas="white", search_epochs=1)
+    found = run_search(
+        trained,
+        shapes.test_images,
+        shapes.search_indices[:8],
+        settings,
+        classes=[0, 2],
+        class_names=shapes.class_names,
+        device=torch.device("cpu"),
+    )
+    assert repr(found) == "PatternSet(2 patterns of 2 classes, 32 x 32, white canvases)"
