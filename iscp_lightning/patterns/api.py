@@ -38,7 +38,7 @@ def search_patterns(
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> PatternSet:
-    """Return the class-wise patterns of a classifier (Algorithm 1), on the CPU.
+    """Return the class-wise patterns of a classifier (Algorithm 1); the result is on the CPU.
 
     The same arguments give the same masks, bit for bit in fp32 on CPUs, however many processes of
     torch.distributed share the work; each of them returns the whole set.
