@@ -92,7 +92,8 @@ class RunWandbLogger(WandbLogger):
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_login() else "offline")
-        settings = wandb.Settings(init_timeout=WANDB_TIMEOUT)
+        # online it says where the run can be seen, offline only what the command's table says
+        settings = wandb.Settings(init_timeout=WANDB_TIMEOUT, quiet=mode == "offline")
         if hasattr(settings, "finish_timeout"):  # without it, W&B retries for days
             settings.finish_timeout = WANDB_FINISH_TIMEOUT
         if process_rank() == 0:  # others must not make the folder before rank 0 has checked it

@@ -20,6 +20,7 @@ class OfflineRun(NamedTuple):
 
 def read_offline_run(save_dir: Path) -> OfflineRun:
     """End W&B's runs and return what the only offline run under `save_dir` holds."""
+    wandb.finish()
     wandb.teardown()  # `finish` may return before the last block is in the file
     (path,) = save_dir.glob("wandb/offline-run-*/run-*.wandb")
     run = OfflineRun([], {}, [], path.parent / "files")
