@@ -212,7 +212,7 @@ def main(args: ArgsType = None) -> CLI:
     """
     if args is None:
         sys.argv[1:] = complete_arguments(sys.argv[1:])
-        warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+        warnings.formatwarning = lambda text, kind, *_, **__: f"{kind.__name__}: {text}\n"
     elif isinstance(args, Sequence):
         args = complete_arguments([str(item) for item in args])
     for harmless in HARMLESS:
@@ -263,24 +263,32 @@ def complete_arguments(args: list[str]) -> list[str]:
 
     `fit` alone is the demo. Its defaults stay out as soon as the user gives a configuration, a
     model or data of his own; `--model.x` and `--data.x` change single values of it.
-
-    Raises:
-        SystemExit: with a message, if the run to resume is not there or shall be changed.
     """
+    for position, item in enumerate(args):
+        if re.match(r"--resume(=|$)", item):
+            folder = item.partition("=")[2] or next(iter(args[position + 1 :]), "")
+            return resume_arguments(args, folder)
     own = re.compile(r"(-c|--config|--model|--data)(=.*)?$|-c.+")
     if not args or any(own.match(item) for item in args):
         return args
-    for position, item in enumerate(args):
-        folder = item.partition("=")[2] or next(iter(args[position + 1 :]), "")
-        if re.match(r"--resume(=|$)", item):
-            config = Path(folder) / "config.yaml"
-            if not config.is_file():
-                fail(f"`--resume {folder}`: {config} does not exist")
-            changes = [i for i in args if i.startswith(("--model", "--data", "--trainer.max_"))]
-            if changes:
-                fail(f"`--resume` goes on with the run's own settings, got {', '.join(changes)}")
-            return [args[0], "-c", str(config), *args[1:]]
     return ["fit", "-c", str(DEMO), *args[1:]] if args[0] == "fit" else args
+
+
+def resume_arguments(args: list[str], folder: str) -> list[str]:
+    """Return the arguments with the configuration of the run that is resumed.
+
+    Raises:
+        SystemExit: with a message, if the run is not there or shall be changed.
+    """
+    config = ["-c", str(Path(folder) / "config.yaml")]
+    if args[1:3] == config:  # a further process of one that has been here
+        return args
+    if not Path(config[1]).is_file():
+        fail(f"`--resume {folder}`: {config[1]} does not exist")
+    fixed = ("-c", "--config", "--model", "--data", "--seed", "--trainer.max_", "--trainer.prec")
+    if changes := [item for item in args if item.startswith(fixed)]:
+        fail(f"`--resume` goes on with the run's own settings, got {', '.join(changes)}")
+    return [args[0], *config, *args[1:]]
 
 
 def run_folder(config: Namespace, subcommand: str) -> Path:

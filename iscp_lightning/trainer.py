@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -42,7 +43,9 @@ class Trainer(L.Trainer):
             ckpt_path: Checkpoint of an interrupted search to go on from.
         """
         if not isinstance(model, PatternSearchModule):
-            raise TypeError(f"`model` must be a PatternSearchModule, got {type(model).__name__}")
+            raise MisconfigurationException(
+                f"`search` needs a PatternSearchModule as `model`, got {type(model).__name__}"
+            )
         self.fit_loop.max_epochs = model.search.search_epochs  # else Lightning warns of 1,000
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")

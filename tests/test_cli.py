@@ -141,8 +141,9 @@ def test_run_names_are_plain(name, capsys):
 
 def test_nothing_to_resume_is_an_error(capsys):
     Path("runs/empty").mkdir(parents=True)
+    Path("runs/empty/config.yaml").write_text("model: NaturalModule\n")
     with pytest.raises(SystemExit):
-        main([*FIT, "--resume", "runs/empty"])
+        main(["fit", "--resume", "runs/empty"])
     assert "no checkpoint in runs/empty/checkpoints" in capsys.readouterr().err
 
 
@@ -154,6 +155,9 @@ def test_a_resumed_run_is_not_changed(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--resume", "runs/small", "--trainer.max_epochs=3"])
     assert "the run's own settings, got --trainer.max_epochs=3" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["fit", "-c", "own.yaml", "--resume", "runs/small"])
+    assert "the run's own settings, got -c" in capsys.readouterr().err
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:

@@ -45,6 +45,7 @@ class Classifier(nn.Module):
         spec: How the network was built.
     """
 
+    channels_last = True  # every network by name can run in this layout
     mean: Tensor
     std: Tensor
 

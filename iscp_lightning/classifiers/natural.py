@@ -18,6 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from iscp_lightning.classifiers.architectures import Classifier
 from iscp_lightning.classifiers.checkpoints import SPEC_KEY, load_classifier
 from iscp_lightning.data import Batch
+from iscp_lightning.frozen import use_fast_layout
 from iscp_lightning.runs import may_write
 
 
@@ -55,7 +56,7 @@ class NaturalModule(L.LightningModule):
         self.classifier = load_classifier(
             classifier, num_classes=num_classes, image_size=image_size
         ).train()
-        self.classifier.to(memory_format=torch.channels_last)
+        use_fast_layout(self.classifier)
         if compile:
             self.classifier.compile()
         self.optimizer = optimizer

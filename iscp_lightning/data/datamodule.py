@@ -32,7 +32,8 @@ class ImageDataModule(L.LightningDataModule):
         search_fraction: Share of the test images that searches use, in (0, 1].
         test_fraction: Share of the training images that becomes the test set of a source
             without one.
-        num_workers: Processes that decode images which do not fit into memory.
+        num_workers: Processes that load each part; None means the source's own for images which do
+            not fit into memory, and none for the others.
         poison: How the training images are poisoned; None leaves them clean. Validation and test
             images are never poisoned.
         seed: Fixes splits, order and augmentation.
@@ -46,7 +47,7 @@ class ImageDataModule(L.LightningDataModule):
         val_fraction: float = 0.05,
         search_fraction: float = 0.2,
         test_fraction: float = 0.2,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         poison: Poison | None = None,
         seed: int = 0,
     ) -> None:
@@ -220,12 +221,15 @@ class ImageDataModule(L.LightningDataModule):
         )
 
     def _loader(self, subset: Subset[Batch], sampler: Sampler[int]) -> DataLoader[Batch]:
+        images = subset.dataset
+        assert isinstance(images, ImageSet)
+        workers = images.num_workers if self.num_workers is None else self.num_workers
         return DataLoader(
             subset,
             batch_size=self.batch_size,
             sampler=sampler,  # not `batch_sampler`: Lightning would replace the sampler in DDP
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             collate_fn=as_is,
             pin_memory=torch.cuda.is_available(),
         )

@@ -136,6 +136,7 @@ class ChosenImages(ImageSet):
         super().__init__(images.labels[rows], textures)
         self.images = images
         self.rows = rows
+        self.num_workers = images.num_workers
 
     def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return the chosen images, uint8 (len(indices), C, H, W)."""
@@ -198,7 +199,7 @@ class FileImages(ImageSet):
                 picture = image.convert("RGB")
         except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
-        if self.must_fit:
+        if self.must_fit and picture.size != (width, height):
             raise ValueError(
                 f"{path} is {picture.height} x {picture.width} pixels, the first image "
                 f"{height} x {width}: give `image_size` to resize them all"
@@ -209,6 +210,9 @@ class FileImages(ImageSet):
     def _decode_all(self, path: Path, num_workers: int) -> None:
         shape = (len(self), 3, *self.size)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, a crash in a map
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         chunks = torch.arange(len(self)).split(500)
         loader = _chunk_loader(_Decoder(self, path), chunks, num_workers)
         with tqdm(total=len(self), desc="decoding images", unit="image") as bar:

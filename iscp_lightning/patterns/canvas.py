@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from iscp_lightning.attacks.pgd import require_logits
 from iscp_lightning.data.images import ImageSet, to_float
 from iscp_lightning.data.splits import derived_seed
-from iscp_lightning.ranks import share, sum_over_ranks
+from iscp_lightning.ranks import rank_and_size, share, sum_over_ranks
 
 CanvasKind = Literal["positive", "negative", "random", "white"]
 WHITE = -1
@@ -81,7 +81,8 @@ def predict(
                 raise ValueError(
                     f"`classifier` has {logits.shape[1]} logits for {num_classes} classes"
                 )
-            require_logits(logits)
+            if len(logits) > 1:  # a single row may look like probabilities by chance
+                require_logits(logits)
             logit[batch.index], label[batch.index] = logits.max(1)
             bar.update()
     label, logit = sum_over_ranks(label), sum_over_ranks(logit)
@@ -140,9 +141,9 @@ def choose_canvases(
             few.append(f"{name} ({len(candidates)})")
         targets += [target] * len(candidates)
         indices += candidates
-    if left_out:
+    if left_out and rank_and_size()[0] == 0:
         warnings.warn(f"no {kind} canvas, so left out: {', '.join(left_out)}", stacklevel=2)
-    if few:
+    if few and rank_and_size()[0] == 0:
         warnings.warn(
             f"fewer than {number} {kind} canvases, so only these are searched: {', '.join(few)}",
             stacklevel=2,

@@ -80,10 +80,11 @@ class PatternSearchModule(L.LightningModule):
         if classes is not None and random_classes is not None:
             raise ValueError("give `classes` or `random_classes`, not both")
         given = load_trained(classifier, weights, num_classes, image_size)
-        record = Path(str(classifier)).parent.parent / "poison" / "poisoned.json"
-        self._recorded_poison = (
-            json.loads(record.read_text())["settings"] if record.is_file() else None
-        )
+        self._recorded_poison = None
+        if isinstance(classifier, str):
+            record = Path(classifier).parent.parent / "poison" / "poisoned.json"
+            if record.is_file():
+                self._recorded_poison = json.loads(record.read_text())["settings"]
         self._given = (given,)  # a tuple hides it: neither parameters nor checkpoint hold it
         self.search = search
         self.classes = classes

@@ -87,8 +87,7 @@ class PredictivePower(Metric):
             classifier: In eval mode, on the batch's device.
             batch: float32 images in [0, 1]; `index` leaves a canvas out of its own measurement.
         """
-        image = batch.image.contiguous(memory_format=torch.channels_last)
-        device = image.device
+        image, device = batch.image, batch.image.device
         with torch.no_grad():
             right = classifier(image).argmax(1) == batch.label
             self.seen += batch.label.bincount(minlength=len(self.seen))
@@ -101,9 +100,7 @@ class PredictivePower(Metric):
                 self.pasted[row] += len(images)
                 canvas = to_float(self.canvases[row].to(device))
                 for column, selected in enumerate(self.selected[row].to(device)):
-                    pasted = paste(selected, canvas, images)
-                    pasted = pasted.contiguous(memory_format=torch.channels_last)
-                    predicted = classifier(pasted).argmax(1)
+                    predicted = classifier(paste(selected, canvas, images)).argmax(1)
                     self.hits[row, column] += (predicted == target).sum()
 
     def result(self) -> PatternPower:

@@ -107,7 +107,8 @@ def format_table(results: dict[str, Any]) -> str:
         [entry["name"], entry["clean_accuracy"], *entry["predictive_power"].values()]
         for entry in results["classes"]
     ]
-    known = [a for a in (entry["clean_accuracy"] for entry in results["classes"]) if a == a]
+    accuracies = [entry["clean_accuracy"] for entry in results["classes"]]
+    known = [a for a in accuracies if a is not None and a == a]
     accuracy = sum(known) / len(known) if known else None
     rows.append(["mean", accuracy, *results["mean_predictive_power"].values()])
     text = [head] + [[row[0], *(_number(value) for value in row[1:])] for row in rows]

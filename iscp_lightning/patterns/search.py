@@ -264,7 +264,6 @@ class PatternSearch:
         """
         canvas = to_float(self._canvas_pixels[rows]).unsqueeze(1)
         mixed = mix(masks.unsqueeze(1), canvas, images).flatten(0, 1)  # (r * B, C, H, W)
-        mixed = mixed.contiguous(memory_format=torch.channels_last)
         targets = self.targets[rows].repeat_interleave(images.shape[1])
         cross_entropy = F.cross_entropy(self.network(mixed).float(), targets, reduction="none")
         penalty = self.sparsity[rows] * masks.mean((1, 2))

@@ -146,8 +146,9 @@ class PatternSnapshot(L.Callback):
             found.save(folder / "patterns" / f"epoch{epoch:03d}.safetensors")
             history = [s for s in read_snapshots(folder) if s.provenance["epoch"] in self._taken]
             write_dynamics(folder, history, data.class_names)
+            step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1  # as `self.log` counts
             for logger in trainer.loggers:
-                self._log(logger, found[found.winners], history, epoch, trainer.global_step - 1)
+                self._log(logger, found[found.winners], history, epoch, step)
         trainer.strategy.barrier("pattern snapshot")
 
     def _log(

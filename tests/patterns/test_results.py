@@ -102,10 +102,15 @@ def test_an_undefined_class_counts_nowhere():
     assert all(math.isnan(v) for v in result["classes"][1]["predictive_power"].values())
 
 
-def test_table_by_hand():
+@pytest.mark.parametrize("undefined", [NAN, None], ids=["measured", "read from a file"])
+def test_table_by_hand(undefined):
     entries = [
         {"name": "cat", "clean_accuracy": 0.5, "predictive_power": {"0.01": 0.12345, "0.05": 1.5}},
-        {"name": "eel", "clean_accuracy": NAN, "predictive_power": {"0.01": NAN, "0.05": None}},
+        {
+            "name": "eel",
+            "clean_accuracy": undefined,
+            "predictive_power": {"0.01": NAN, "0.05": None},
+        },
     ]
     results = {
         "mean_predictive_power": {"0.01": 0.12345, "0.05": 1.5},

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from toys import Linear, grey_images, planted_trigger
+from trainers import quiet_trainer
 
-from iscp_lightning.classifiers import Classifier, classifier_hash, create_classifier
+from iscp_lightning.classifiers import Classifier, NaturalModule, classifier_hash, create_classifier
 from iscp_lightning.data import MemoryImages, Shapes
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import derived_seed
@@ -330,3 +331,34 @@ def test_float_images_and_image_sets_are_equal_inputs():
     assert torch.equal(as_bytes.masks, as_set.masks)
     with warnings.catch_warnings(), pytest.raises(ValueError, match="`labels`"):
         search_patterns(classifier, images)
+
+
+class Viewing(torch.nn.Module):
+    """A network of the older style, whose `view` refuses channels-last features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.bn = torch.nn.BatchNorm2d(4)
+        self.linear = torch.nn.Linear(4 * 6 * 6, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.bn(self.conv(images)).relu()
+        return self.linear(features.view(features.size(0), -1))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_that_views_its_features_is_searched_and_measured(precision):
+    torch.manual_seed(0)
+    network, images, labels = Viewing(), torch.rand(30, 3, 8, 8), torch.arange(30) % 3
+    settings = SearchSettings(canvas="white", search_epochs=1, precision=precision)
+    found = search_patterns(network, images, labels, settings, progress=False)
+    assert (found.masks != 0.5).any()
+    power = found.predictive_power(network, images, labels, pattern_sizes=[0.1])
+    assert power.predictive_power.shape == (3, 1)
+
+
+def test_a_network_that_views_its_features_is_trained(data, tmp_path):
+    network = torch.nn.Sequential(torch.nn.AvgPool2d(2), Viewing())
+    network[1].linear = torch.nn.Linear(4 * 6 * 6, 10)
+    quiet_trainer(tmp_path, max_epochs=1).fit(NaturalModule(network), datamodule=data)
