@@ -35,9 +35,15 @@ def bare(paths: list[str]) -> float:
 
 def ours(root: str, cache: str) -> float:
     start = time.perf_counter()
+    ImageFolder(root, cache_dir=cache, num_workers=2).prepare()
+    return time.perf_counter() - start
+
+
+def cached(root: str, cache: str) -> float:
+    start = time.perf_counter()
     source = ImageFolder(root, cache_dir=cache, num_workers=2)
     for images in (source.train(), source.test()):
-        images.images.sum()
+        images.images.clone()  # reads every page of the map
     return time.perf_counter() - start
 
 
@@ -51,7 +57,7 @@ def main() -> None:
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as cache:
             times["decode"].append(ours(args.root, cache))
-            times["cached"].append(ours(args.root, cache))
+            times["cached"].append(cached(args.root, cache))
         times["bare"].append(bare(paths))
     median = {name: statistics.median(values) for name, values in times.items()}
     for name, value in median.items():

@@ -210,9 +210,6 @@ class FileImages(ImageSet):
     def _decode_all(self, path: Path, num_workers: int) -> None:
         shape = (len(self), 3, *self.size)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, a crash in a map
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         chunks = torch.arange(len(self)).split(500)
         loader = _chunk_loader(_Decoder(self, path), chunks, num_workers)
         with tqdm(total=len(self), desc="decoding images", unit="image") as bar:
@@ -228,15 +225,17 @@ class FileImages(ImageSet):
 
 
 class _Decoder(Dataset[int]):
-    """Decodes images into an array file: worker processes write there, nothing travels back."""
+    """Decodes runs of images into an array file: workers write there, nothing travels back."""
 
     def __init__(self, files: FileImages, path: Path) -> None:
         self.files = files
         self.path = path
 
     def __getitems__(self, indices: list[int]) -> int:
-        array = np.lib.format.open_memmap(self.path, mode="r+")
-        array[indices] = self.files.pixels(indices).numpy()
+        array = np.lib.format.open_memmap(self.path, mode="r")
+        with self.path.open("r+b") as file:  # on a full disk, writing to a map would crash
+            file.seek(array.offset + indices[0] * array[0].nbytes)
+            self.files.pixels(indices).numpy().tofile(file)
         return len(indices)
 
 
