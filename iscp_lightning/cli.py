@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
 import sys
 import time
-import traceback
-import uuid
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 from iscp_lightning import __version__
+from iscp_lightning.arguments import Parser, check_configurations, complete_arguments, typed
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import Norm
 from iscp_lightning.attacks.robustness import ATTACKS
 from iscp_lightning.classifiers import RobustDataWriter
 from iscp_lightning.classifiers.evaluation import RobustnessEvaluation
 from iscp_lightning.data import ImageDataModule
-from iscp_lightning.loggers import RunCSVLogger, finish_wandb
+from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger, finish_wandb
+from iscp_lightning.messages import fail, mistake
 from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.patterns.recovery import format_recovery
 from iscp_lightning.patterns.results import format_table
 from iscp_lightning.patterns.snapshot import read_snapshots
-from iscp_lightning.runs import (
-    RUN_VARIABLE,
-    is_dry,
-    may_write,
-    process_rank,
-    write_json,
+from iscp_lightning.runs import RUN_VARIABLE, Run, is_dry, is_first_process, may_write, write_json
+from iscp_lightning.trainer import (
+    AtomicCheckpointIO,
+    EpochCheckpoint,
+    RunStart,
+    Trainer,
+    processes,
+    refused,
 )
-from iscp_lightning.trainer import AtomicCheckpointIO, EpochCheckpoint, SaveConfig, Trainer
 
-DEMO = Path(__file__).with_name("demo.yaml")
 RUNS = Path("runs")
 HARMLESS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.9 or newer
@@ -59,6 +56,11 @@ class CLI(LightningCLI):
 
     evaluation: RobustnessEvaluation | None = None
     tested: str | None = None
+
+    def __init__(self, run: Run, args: ArgsType, **kwargs: Any) -> None:  # noqa: ANN401
+        self.run = run
+        self.typed = sys.argv[1:] if args is None else list(args)
+        super().__init__(args=args, **kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -100,30 +102,47 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do not merge a checkpoint's hyper-parameters over what the user typed."""
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
+        """Return a parser of which model, data and trainer may lie in files of their own."""
+        parser = super().init_parser(**kwargs)
+        assert isinstance(parser, Parser)
+        parser.reads_files = True
+        return parser
+
     def before_instantiate_classes(self) -> None:
-        """Decide on run folder, loggers and strategy."""
+        """Decide on run folder and strategy; keep what defines the run."""
         config = self.config[self.subcommand]
-        folder = run_folder(config, str(self.subcommand))
-        trainer = config.trainer
+        for name in ("resume", "overwrite"):
+            if not typed(name, self.typed):  # a configuration cannot say what happens to a folder
+                config[name] = None if name == "resume" else False
+        self.kept = kept_config(self._parser(self.subcommand), config)
+        if config.ckpt_path and not known_checkpoint(config.ckpt_path):
+            fail(f"`--ckpt_path {config.ckpt_path}` is neither an existing file nor best or last")
+        locate(self.run, config, str(self.subcommand))
+        folder, trainer = self.run.folder, config.trainer
         trainer.default_root_dir = str(folder)
         config.checkpoint.dirpath = str(folder / "checkpoints")
-        if config.resume:
+        if self.run.resumes:
             config.ckpt_path = str(folder / "checkpoints" / "last.ckpt")
-        if trainer.fast_dev_run:
-            trainer.logger = False  # a logger would make its folder
-        elif trainer.logger is None or trainer.logger is True:
-            trainer.logger = default_loggers(folder)
-        for logger in trainer.logger if isinstance(trainer.logger, list) else []:
-            if logger.class_path.startswith("iscp_lightning."):
-                logger.init_args.save_dir = str(folder)  # a resumed run may have moved
-        if self.subcommand == "search" and trainer.strategy == "auto" and processes(trainer) > 1:
-            trainer.strategy = "class_parallel"
+        for logger in own_loggers(trainer):
+            logger.init_args.save_dir = str(folder)
+            if "project" in logger.init_args:
+                logger.init_args |= {"name": folder.name, "version": self.run.id}
+        if self.subcommand == "search" and trainer.strategy == "auto":
+            try:
+                several = processes(trainer) > 1
+            except (ValueError, ImportError, MisconfigurationException) as error:
+                fail(f"the Trainer refuses {refused(trainer, error)}")
+            trainer.strategy = "class_parallel" if several else "auto"
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
-        """Return the Trainer, whose CSV log forgets what a resumed run will write again."""
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        """Return the Trainer, which gets its loggers when the run starts."""
         config = self.config[self.subcommand]
+        try:
+            trainer = super().instantiate_trainer(**kwargs | {"logger": False})
+        except (ValueError, ImportError, MisconfigurationException) as error:
+            fail(f"the Trainer refuses {refused(config.trainer, error)}")
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.run)
         if config.attacks is not None:
             self.evaluation = RobustnessEvaluation(
                 config.attacks, config.attack_epsilon, config.attack_norm, config.attack_images
@@ -131,15 +150,10 @@ class CLI(LightningCLI):
             trainer.callbacks.append(self.evaluation)  # type: ignore[attr-defined]
         elif config.attack_epsilon is not None or config.attack_images is not None:
             fail("`--attack_epsilon` and `--attack_images` go with `--attacks`")
-        has_csv = any(isinstance(logger, CSVLogger) for logger in trainer.loggers)
-        if trainer.loggers and not has_csv and may_write(trainer):
-            trainer.loggers = [*trainer.loggers, RunCSVLogger(trainer.default_root_dir)]
-        if config.resume and trainer.is_global_zero:
-            checkpoint = torch.load(config.ckpt_path, map_location="cpu", weights_only=True)
-            for logger in trainer.loggers:
-                if isinstance(logger, RunCSVLogger):
-                    loop = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
-                    logger.drop_from(loop["_batches_that_stepped"])
+        given = self._get(self.config_init, "trainer").logger
+        loggers = run_loggers(self.run, given)
+        start = RunStart(self.run, self.kept, loggers)
+        trainer.callbacks.append(start)  # type: ignore[attr-defined]
         return trainer
 
     def after_fit(self) -> None:
@@ -218,135 +232,117 @@ def main(args: ArgsType = None) -> CLI:
     for harmless in HARMLESS:
         warnings.filterwarnings("ignore", harmless)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    given = sys.argv[1:] if args is None else args if isinstance(args, list) else []
+    check_configurations(given)
+    run = Run(given)
     try:
-        return CLI(
-            L.LightningModule,
-            ImageDataModule,
+        cli = CLI(
+            run,
+            args,
+            model_class=L.LightningModule,
+            datamodule_class=ImageDataModule,
             trainer_class=Trainer,
             subclass_mode_model=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=None,
+            parser_class=Parser,
             parser_kwargs={"prog": "python -m iscp_lightning", "version": __version__},
             trainer_defaults={"inference_mode": False, "num_sanity_val_steps": 0},
-            args=args,
         )
-    except (ValueError, MisconfigurationException) as error:
+        run.keep()
+        return cli
+    except BaseException as error:
         finish_wandb()
-        discard_empty_run()
-        if args is None and is_ours(error):
-            fail(str(error))
+        run.abandon()
+        if line := mistake(error):
+            fail(line)
         raise
     finally:
         finish_wandb()
 
 
-def is_ours(error: BaseException) -> bool:
-    """Return whether this package or the parser of its arguments raised an error."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    path = Path(frames[-1][0].f_code.co_filename)
-    return DEMO.parent in path.parents or "jsonargparse" in path.parts
-
-
-def discard_empty_run() -> None:
-    """Remove the run folder of this process if nothing but its configuration was written."""
-    folder = Path(os.environ.get(RUN_VARIABLE, ""))
-    if folder.parent != RUNS or process_rank() != 0 or not folder.is_dir():
-        return
-    if {path.name for path in folder.iterdir()} <= {"config.yaml", "wandb"}:
-        shutil.rmtree(folder)
-
-
-def complete_arguments(args: list[str]) -> list[str]:
-    """Return the arguments with the demo's configuration, or that of the run to resume.
-
-    `fit` alone is the demo. Its defaults stay out as soon as the user gives a configuration, a
-    model or data of his own; `--model.x` and `--data.x` change single values of it.
-    """
-    for position, item in enumerate(args):
-        if re.match(r"--resume(=|$)", item):
-            folder = item.partition("=")[2] or next(iter(args[position + 1 :]), "")
-            return resume_arguments(args, folder)
-    own = re.compile(r"(-c|--config|--model|--data)(=.*)?$|-c.+")
-    if not args or any(own.match(item) for item in args):
-        return args
-    return ["fit", "-c", str(DEMO), *args[1:]] if args[0] == "fit" else args
-
-
-def resume_arguments(args: list[str], folder: str) -> list[str]:
-    """Return the arguments with the configuration of the run that is resumed.
-
-    Raises:
-        SystemExit: with a message, if the run is not there or shall be changed.
-    """
-    config = ["-c", str(Path(folder) / "config.yaml")]
-    if args[1:3] == config:  # a further process of one that has been here
-        return args
-    if not Path(config[1]).is_file():
-        fail(f"`--resume {folder}`: {config[1]} does not exist")
-    fixed = ("-c", "--config", "--model", "--data", "--seed", "--trainer.max_", "--trainer.prec")
-    if changes := [item for item in args if item.startswith(fixed)]:
-        fail(f"`--resume` goes on with the run's own settings, got {', '.join(changes)}")
-    return [args[0], *config, *args[1:]]
-
-
-def run_folder(config: Namespace, subcommand: str) -> Path:
-    """Return the run folder, the same on all ranks; rank 0 checks and clears it.
+def locate(run: Run, config: Namespace, subcommand: str) -> None:
+    """Say where the run writes, the same on all ranks.
 
     Raises:
         SystemExit: with a message, if the folder exists already or holds nothing to resume.
     """
-    if process_rank() != 0 and RUN_VARIABLE in os.environ:
-        return Path(os.environ[RUN_VARIABLE])
-    if config.resume:
-        folder = Path(config.resume)
-        if not (folder / "checkpoints" / "last.ckpt").is_file():
-            fail(f"`--resume {folder}`: no checkpoint in {folder / 'checkpoints'}")
+    if not is_first_process() and RUN_VARIABLE in os.environ:
+        run.folder = Path(os.environ[RUN_VARIABLE])
+    elif config.resume:
+        run.go_on(Path(config.resume))
+        if not (run.folder / "checkpoints" / "last.ckpt").is_file():
+            fail(
+                f"`--resume {config.resume}`: no checkpoint in {run.folder / 'checkpoints'}; start "
+                f"it anew: {subcommand} -c {run.folder / 'config.yaml'} --run {run.folder.name} "
+                "--overwrite"
+            )
     else:
-        many = int(os.environ.get("SLURM_NTASKS", 1)) > 1
-        stamp = os.environ["SLURM_JOB_ID"] if many else time.strftime("%Y%m%d-%H%M%S")
-        name = config.run or f"{subcommand}-{stamp}"
-        if Path(name).name != name or name in (".", ".."):
-            fail(f"`--run` must be a plain folder name under {RUNS}/, got {name!r}")
-        if "TORCHELASTIC_RUN_ID" in os.environ and not config.run:
-            fail("`--run NAME` must be given under torchrun, so that all processes agree on it")
-        folder = RUNS / name
+        run.folder = RUNS / run_name(config.run, subcommand)
         requeued = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0  # Lightning goes on by itself
-        checked = process_rank() == 0 and not requeued and not config.trainer.fast_dev_run
-        if checked and folder.exists():
-            if not config.overwrite:
-                fail(f"{folder} exists: choose another `--run`, or give `--overwrite`")
-            shutil.rmtree(folder)
-    os.environ[RUN_VARIABLE] = str(folder)
-    return folder
+        run.replaces = config.overwrite
+        checked = is_first_process() and not requeued and not config.trainer.fast_dev_run
+        if checked and run.folder.exists() and not config.overwrite:
+            fail(f"{run.folder} exists: choose another `--run`, or give `--overwrite`")
+        if (
+            config.ckpt_path
+            and run.folder in Path(config.ckpt_path).parents
+            and subcommand != "fit"
+        ):
+            fail(f"`--ckpt_path {config.ckpt_path}` lies in the run that `--overwrite` replaces")
+    os.environ[RUN_VARIABLE] = str(run.folder)
 
 
-def default_loggers(folder: Path) -> list[Namespace]:
-    """Return the configuration of the CSV and W&B loggers of a run folder."""
-    version = f"r{uuid.uuid4().hex[:8]}"  # the letter: YAML would read 1e234567 as a number
-    wandb = {"save_dir": str(folder), "name": folder.name, "version": version}
-    return [
-        Namespace(class_path=f"iscp_lightning.loggers.{name}", init_args=Namespace(**arguments))
-        for name, arguments in (
-            ("RunCSVLogger", {"save_dir": str(folder)}),
-            ("RunWandbLogger", wandb | {"project": "iscp_lightning"}),
-        )
-    ]
+def run_name(given: str | None, subcommand: str) -> str:
+    """Return the name of a run's folder: the given one, else command and time.
+
+    Raises:
+        SystemExit: with a message, if it is no plain name, or processes could disagree on it.
+    """
+    many = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    alone = "TORCHELASTIC_RUN_ID" not in os.environ and (many or "NODE_RANK" not in os.environ)
+    if given is None and not alone:
+        fail("`--run NAME` must be given on several nodes, so that all processes agree on it")
+    stamp = os.environ["SLURM_JOB_ID"] if many else time.strftime("%Y%m%d-%H%M%S")
+    name = given or f"{subcommand}-{stamp}"
+    if Path(name).name != name or name in (".", ".."):
+        fail(f"`--run` must be a plain folder name under {RUNS}/, got {name!r}")
+    return name
 
 
-def processes(trainer: Namespace) -> int:
-    """Return how many processes Lightning will start for this configuration."""
-    probe = L.Trainer(
-        accelerator=trainer.accelerator,
-        devices=trainer.devices,
-        num_nodes=trainer.num_nodes,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    return int(probe.world_size)
+def known_checkpoint(path: str) -> bool:
+    """Return whether a checkpoint exists, or is a word that the Trainer understands."""
+    return path in ("best", "last", "hpc", "registry") or Path(path).is_file() or ":" in path
+
+
+def own_loggers(trainer: Namespace) -> list[Namespace]:
+    """Return the given loggers that write into the run folder."""
+    loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+    prefix = "iscp_lightning."
+    return [x for x in loggers if isinstance(x, Namespace) and x.class_path.startswith(prefix)]
+
+
+def kept_config(parser: LightningArgumentParser, config: Namespace) -> str:
+    """Return the configuration as YAML: what defines a run, not where and how it was started."""
+    kept = config.clone()
+    for name in ("run", "overwrite", "resume", "config"):
+        kept.pop(name, None)
+    for logger in own_loggers(kept.trainer):
+        for name in ("save_dir", "name", "version"):
+            logger.init_args.pop(name, None)
+    text: str = parser.dump(kept, skip_unset=False)
+    return text
+
+
+def run_loggers(run: Run, given: Any) -> list[Logger]:  # noqa: ANN401
+    """Return the loggers of a run: the given ones, else CSV and W&B; with any there is CSV."""
+    if given is None or given is True:
+        given = [RunWandbLogger(str(run.folder), run.folder.name, run.id)]
+    loggers: list[Logger] = given if isinstance(given, list) else [given] if given else []
+    if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
+        loggers = [RunCSVLogger(str(run.folder)), *loggers]
+    return loggers
 
 
 def tell(folder: Path, lines: list[str]) -> None:
@@ -354,9 +350,3 @@ def tell(folder: Path, lines: list[str]) -> None:
     finish_wandb()  # its own summary would push the lines out of sight
     paths = [*sorted((folder / "figures").glob("*.png")), folder / "results.json"]
     sys.stdout.write("\n".join([*lines, "", *map(str, paths), ""]))
-
-
-def fail(message: str) -> None:
-    """Leave with the exit code and style of a command-line error."""
-    sys.stderr.write(f"error: {message}\n")
-    raise SystemExit(2)

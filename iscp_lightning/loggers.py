@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_warn
 
-from iscp_lightning.runs import atomic_path, process_rank
+from iscp_lightning.runs import atomic_path
 
 WANDB_TIMEOUT = 20  # seconds to wait for a server before going on offline
 WANDB_FINISH_TIMEOUT = 300  # seconds to upload the rest at the end; the files stay on disk
@@ -25,10 +25,10 @@ class RunCSVLogger(CSVLogger):
     """`metrics.csv` in the run folder; an existing file is continued.
 
     Args:
-        save_dir: The run folder.
+        save_dir: The run folder; the command line sets it.
     """
 
-    def __init__(self, save_dir: str) -> None:
+    def __init__(self, save_dir: str = ".") -> None:
         super().__init__(save_dir, name="", version="")
 
     @property
@@ -76,15 +76,15 @@ class RunWandbLogger(WandbLogger):
     """W&B, online if a login is there and the server answers, else offline; never a prompt.
 
     Args:
-        save_dir: The run folder.
-        name: The run's name.
-        version: The run's id; an existing one is continued.
+        save_dir: The run folder; the command line sets it.
+        name: The run's name, likewise.
+        version: The run's id, likewise; an existing one is continued.
         project: The W&B project.
     """
 
     def __init__(
         self,
-        save_dir: str,
+        save_dir: str = ".",
         name: str | None = None,
         version: str | None = None,
         project: str = "iscp_lightning",
@@ -96,8 +96,6 @@ class RunWandbLogger(WandbLogger):
         settings = wandb.Settings(init_timeout=WANDB_TIMEOUT, quiet=mode == "offline")
         if hasattr(settings, "finish_timeout"):  # without it, W&B retries for days
             settings.finish_timeout = WANDB_FINISH_TIMEOUT
-        if process_rank() == 0:  # others must not make the folder before rank 0 has checked it
-            Path(save_dir).mkdir(parents=True, exist_ok=True)
         super().__init__(
             name=name,
             save_dir=save_dir,
@@ -114,6 +112,7 @@ class RunWandbLogger(WandbLogger):
         import wandb
 
         if self._experiment is None:
+            Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
             try:
                 return super().experiment
             except (wandb.errors.CommError, wandb.errors.UsageError) as error:

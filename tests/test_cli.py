@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from iscp_lightning.classifiers import NaturalModule
-from iscp_lightning.cli import DEMO, complete_arguments, main
+from iscp_lightning.cli import main
+from tests.trainers import Crash
 from tests.wandb_records import read_offline_run
 
 SMALL = [
@@ -34,35 +35,8 @@ SMALL = [
         "--trainer.logger",
         "iscp_lightning.loggers.RunCSVLogger",
     ),
-    *("--trainer.logger.init_args.save_dir", "runs/small"),
 ]
 FIT = ["fit", "--model", "NaturalModule", "--model.init_args.classifier", "test_resnet", *SMALL]
-
-
-@pytest.mark.parametrize(
-    ("given", "completed"),
-    [
-        (["fit"], ["fit", "-c", str(DEMO)]),
-        (
-            ["fit", "--trainer.max_epochs", "1"],
-            ["fit", "-c", str(DEMO), "--trainer.max_epochs", "1"],
-        ),
-        (
-            ["fit", "--model.init_args.compile", "1"],
-            ["fit", "-c", str(DEMO), "--model.init_args.compile", "1"],
-        ),
-        (["fit", "-c", "x.yaml"], None),
-        (["fit", "-cx.yaml"], None),
-        (["fit", "--config=x.yaml"], None),
-        (["fit", "--model", "M"], None),
-        (["fit", "--data=d.yaml"], None),
-        (["search"], None),
-        (["--help"], None),
-        ([], None),
-    ],
-)
-def test_the_demo_is_for_bare_fits_only(given, completed):
-    assert complete_arguments(given) == (completed or given)
 
 
 def printed_config(capsys, *arguments):
@@ -104,6 +78,7 @@ def test_a_run_folder_holds_everything():
     run = Path("runs/small")
     assert {p.name for p in run.iterdir()} == {
         "config.yaml",
+        "run.json",
         "metrics.csv",
         "checkpoints",
         "results.json",
@@ -132,6 +107,196 @@ def test_existing_runs_are_kept_unless_told_otherwise(capsys):
     assert not Path("runs/small/marker").exists()
 
 
+def rows(run: str) -> list[dict[str, str]]:
+    with (Path("runs") / run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def kept(run: str) -> dict:
+    return yaml.safe_load((Path("runs") / run / "config.yaml").read_text())
+
+
+def test_the_kept_configuration_says_nothing_about_where_and_how_the_run_was_started():
+    main([*FIT, "--run", "small", "--trainer.max_epochs", "1"])
+    main([*FIT, "--run", "small", "--trainer.max_epochs", "1", "--overwrite"])
+    config = kept("small")
+    assert not {"run", "overwrite", "resume", "config"} & set(config)
+    assert "small" not in yaml.safe_dump(config)
+    assert config["ckpt_path"] is None
+    record = json.loads(Path("runs/small/run.json").read_text())
+    assert record["id"][0] == "r"
+    assert len(record["id"]) == 9
+    assert record["commands"][0]["arguments"][-1] == "--overwrite"
+
+
+def test_a_kept_configuration_starts_a_run_of_its_own():
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1"])
+    main(["fit", "--resume", "runs/a"])
+    before = Path("runs/a/checkpoints/last.ckpt").stat().st_mtime_ns
+    cli = main(["fit", "-c", "runs/a/config.yaml", "--run", "b", "--trainer.max_epochs", "2"])
+    assert Path("runs/a/checkpoints/last.ckpt").stat().st_mtime_ns == before
+    assert Path("runs/b/checkpoints/epoch002.ckpt").exists()
+    assert cli.trainer.current_epoch == 2
+    a, b = (json.loads(Path(f"runs/{name}/run.json").read_text()) for name in "ab")
+    assert a["id"] != b["id"]
+    assert len(a["commands"]) == 2
+
+
+@pytest.mark.parametrize("line", ["overwrite: true", "resume: runs/a", "resume: runs/a\nrun: c"])
+def test_what_happens_to_a_folder_must_be_typed(line, capsys):
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1"])
+    Path("runs/a/marker").touch()
+    Path("old.yaml").write_text(line)
+    arguments = ["fit", "-c", "runs/a/config.yaml", "-c", "old.yaml"]
+    if "run: c" in line:
+        main(arguments)
+        assert Path("runs/c/checkpoints/epoch001.ckpt").exists()
+    else:
+        with pytest.raises(SystemExit):
+            main([*arguments, "--run", "a"])
+        assert "runs/a exists" in capsys.readouterr().err
+    assert Path("runs/a/marker").exists()
+
+
+def test_a_resumed_run_keeps_its_configuration(capsys):
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1"])
+    before = Path("runs/a/config.yaml").read_bytes()
+    identity = json.loads(Path("runs/a/run.json").read_text())["id"]
+    main(["test", "--resume", "runs/a"])
+    main(["fit", "--resume", "runs/a"])
+    assert Path("runs/a/config.yaml").read_bytes() == before
+    assert json.loads(Path("runs/a/run.json").read_text())["id"] == identity
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ["--data.batch_size", "0"],
+        ["--trainer.precision", "64-true"],
+        ["--attacks", "pdg"],
+        ["--model", "BadNetsModule"],
+    ],
+)
+def test_a_mistake_costs_no_run(mistake):
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1"])
+    Path("runs/a/marker").touch()
+    with pytest.raises(SystemExit):
+        main([*FIT, "--run", "a", "--overwrite", "--trainer.max_epochs", "1", *mistake])
+    assert Path("runs/a/marker").exists()
+    assert [path.name for path in Path("runs").iterdir()] == ["a"]
+
+
+def test_a_run_may_read_what_it_replaces():
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1"])
+    old = weights("a")
+    position = FIT.index("test_resnet")
+    weights_of_a = [*FIT[:position], "runs/a/checkpoints/last.ckpt", *FIT[position + 1 :]]
+    still = ["--model.init_args.optimizer.init_args.lr", "0", "--trainer.max_epochs", "1"]
+    main([*weights_of_a, *still, "--run", "a", "--overwrite"])
+    assert torch.equal(
+        weights("a")["classifier.network.fc.weight"], old["classifier.network.fc.weight"]
+    )
+    main(
+        [
+            *FIT,
+            "--ckpt_path",
+            "runs/a/checkpoints/last.ckpt",
+            "--run",
+            "a",
+            "--overwrite",
+            "--trainer.max_epochs",
+            "2",
+        ]
+    )
+    assert Path("runs/a/checkpoints/epoch002.ckpt").exists()
+    assert not list(Path("runs").glob(".*"))
+
+
+ALL = ("--checkpoint.save_top_k", "-1")
+CRASH = ("--trainer.callbacks", "tests.trainers.Crash")
+
+
+@pytest.mark.parametrize(("epoch", "survivor"), [(-1, "old"), (0, "new")])
+def test_the_old_run_goes_when_the_new_one_has_an_artefact(epoch, survivor):
+    """Before its first checkpoint a crash brings the old run back, after it the new one stays."""
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1"])
+    Path("runs/a/marker").touch()
+    crash = [*CRASH, "--trainer.callbacks.epoch", str(epoch), "--trainer.max_epochs", "1"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main([*FIT, *crash, "--run", "a", "--overwrite"])
+    assert Path("runs/a/marker").exists() is (survivor == "old")
+    assert Path("runs/a/checkpoints/last.ckpt").exists()
+    assert [path.name for path in Path("runs").iterdir()] == ["a"]
+
+
+def test_a_run_that_crashed_in_its_first_step_can_be_resumed(monkeypatch):
+    crash = [*CRASH, "--trainer.max_epochs", "2"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main([*FIT, *crash, "--run", "a"])
+    assert [path.name for path in Path("runs/a/checkpoints").iterdir()] == ["last.ckpt"]
+    monkeypatch.setattr(Crash, "armed", False)
+    main(["fit", "--resume", "runs/a"])
+    main([*FIT, *crash, "--run", "whole"])
+    assert all(torch.equal(weights("a")[name], value) for name, value in weights("whole").items())
+
+
+def test_validation_free_commands_write_no_run_when_they_fail(capsys):
+    with pytest.raises(SystemExit):
+        main(["test", *FIT[1:], "--run", "t", "--attacks", "fgsm", "--attack_images", "0"])
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "names"),
+    [
+        (
+            ["--trainer.val_check_interval", "0.5", *ALL],
+            {"last.ckpt", "epoch001.ckpt", "epoch002.ckpt"},
+        ),
+        (
+            ["--trainer.check_val_every_n_epoch", "2", *ALL],
+            {"last.ckpt", "epoch001.ckpt", "epoch002.ckpt"},
+        ),
+        (["--trainer.max_steps", "3", *ALL], {"last.ckpt", "epoch001.ckpt"}),
+        (
+            ["--checkpoint.every_n_train_steps", "1", *ALL],
+            {"last.ckpt", *(f"epoch{n // 2:03d}-step{n:06d}.ckpt" for n in range(1, 5))},
+        ),
+    ],
+)
+def test_checkpoints_are_named_after_completed_epochs(extra, names):
+    """40 training images in batches of 20: two steps an epoch."""
+    main([*FIT, "--data.val_fraction", "0.34", "--run", "a", "--trainer.max_epochs", "2", *extra])
+    assert {path.name for path in Path("runs/a/checkpoints").iterdir()} == names
+
+
+def test_max_steps_keeps_the_last_weights():
+    cli = main([*FIT, "--run", "a", "--trainer.max_epochs", "2", "--trainer.max_steps", "3"])
+    assert torch.equal(
+        weights("a")["classifier.network.fc.weight"], cli.model.classifier.network.fc.weight
+    )
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--trainer.check_val_every_n_epoch", "2"],
+        ["--trainer.val_check_interval", "0.5"],
+        ["--trainer.val_check_interval", "0.5", "--checkpoint.every_n_train_steps", "3"],
+        [],
+    ],
+)
+def test_a_resumed_run_loses_no_row(extra, monkeypatch):
+    arguments = [*FIT, "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1", *extra]
+    main([*arguments, "--run", "whole"])
+    crash = [*CRASH, "--trainer.callbacks.epoch", "3", "--trainer.callbacks.batch", "1"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main([*arguments, *crash, "--run", "broken"])
+    monkeypatch.setattr(Crash, "armed", False)
+    main(["fit", "--resume", "runs/broken"])
+    assert rows("whole") == rows("broken")
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "/tmp/x"])
 def test_run_names_are_plain(name, capsys):
     with pytest.raises(SystemExit):
@@ -144,7 +309,10 @@ def test_nothing_to_resume_is_an_error(capsys):
     Path("runs/empty/config.yaml").write_text("model: NaturalModule\n")
     with pytest.raises(SystemExit):
         main(["fit", "--resume", "runs/empty"])
-    assert "no checkpoint in runs/empty/checkpoints" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "no checkpoint in runs/empty/checkpoints; start it anew: fit -c runs/empty/config" in said
+    )
 
 
 def test_a_resumed_run_is_not_changed(capsys):
@@ -169,12 +337,12 @@ def weights(run: str) -> dict[str, torch.Tensor]:
 def test_killed_training_resumes_to_the_uninterrupted_result(tmp_path):
     """Kill -9 a real training mid-run; resumed, weights and CSV equal an uninterrupted run's."""
     arguments = [
-        *(item for item in FIT if "Logger" not in item),
+        *FIT,
         *("--data.augmentation.crop_padding", "2", "--trainer.max_epochs", "3"),
         *("--trainer.log_every_n_steps", "1"),
     ]
     position = arguments.index("--trainer.logger")
-    arguments = arguments[:position] + arguments[position + 3 :]
+    arguments = arguments[:position] + arguments[position + 2 :]
     checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "last.ckpt"
     process = subprocess.Popen(
         [sys.executable, "-m", "iscp_lightning", *arguments, "--run", "killed"],
@@ -191,11 +359,7 @@ def test_killed_training_resumes_to_the_uninterrupted_result(tmp_path):
     main([*arguments, "--run", "whole"])
     killed, whole = weights("killed"), weights("whole")
     assert all(torch.equal(killed[name], whole[name]) for name in whole)
-    rows = [
-        list(csv.DictReader((tmp_path / f"runs/{n}/metrics.csv").open()))
-        for n in ("killed", "whole")
-    ]
-    assert rows[0] == rows[1]
+    assert rows("killed") == rows("whole")
     assert not list((tmp_path / "runs").rglob(".*"))
 
 
@@ -213,7 +377,7 @@ def test_two_processes_train_with_snapshots(tmp_path):
     }
     config.write_text(yaml.safe_dump({"trainer": {"callbacks": [snapshot]}}))
     position = FIT.index("--trainer.logger")
-    arguments = FIT[:position] + FIT[position + 4 :]
+    arguments = FIT[:position] + FIT[position + 2 :]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "iscp_lightning", *arguments, "-c", str(config)),

@@ -23,6 +23,17 @@ def test_atomic_path_replaces_the_old_file_only_at_the_end(tmp_path: Path):
         assert list(path.parent.iterdir()) == [path]
 
 
+def test_two_writers_of_one_path_never_share_a_temporary_file(tmp_path: Path):
+    """Process ids repeat over the containers that write to one folder."""
+    path = tmp_path / "result.json"
+    with atomic_path(path) as first, atomic_path(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the last to come to its end
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("old", [None, "old"])
 def test_atomic_path_leaves_no_trace_of_a_failure(tmp_path: Path, old: str | None):
     path = tmp_path / "result.json"

@@ -15,3 +15,27 @@ def quiet_trainer(folder: Path | None = None, **settings: Any) -> L.Trainer:
         enable_model_summary=False,
         **settings,
     )
+
+
+class Crash(L.Callback):
+    """Fails in a batch, or where the training starts.
+
+    Args:
+        epoch: In which epoch, counted from 0; -1 is the start.
+        batch: In which batch.
+    """
+
+    armed = True
+
+    def __init__(self, epoch: int = 0, batch: int = 0) -> None:
+        self.at = (epoch, batch)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.at[0] == -1:
+            raise RuntimeError("out of memory")
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, at: int) -> None:
+        if self.armed and (trainer.current_epoch, at) == self.at:
+            for logger in trainer.loggers:
+                logger.save()
+            raise RuntimeError("out of memory")

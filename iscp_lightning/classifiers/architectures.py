@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SMALL_IMAGE = 64
+WEIGHTS = (".ckpt", ".safetensors", ".pt", ".pth", ".bin")  # suffixes of weights files
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def unknown_architecture(name: str) -> str:
     """Return the error message for a name that is neither a weights file nor a network."""
     import timm
 
+    if Path(name).suffix in WEIGHTS:
+        return f"`classifier`={name} is not an existing file: give the path of a weights file"
     known = timm.list_pretrained() if "." in name else ["resnet20", *timm.list_models()]
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -131,11 +135,16 @@ def _create_timm(
         "in_chans": channels,
         "pretrained": tagged and trained,
     }
-    network: Any
-    try:  # networks with position embeddings must know the size, the others refuse it
-        network = timm.create_model(architecture, img_size=size, **arguments)
-    except TypeError:
-        network = timm.create_model(architecture, **arguments)
+    try:
+        try:  # networks with position embeddings must know the size, the others refuse it
+            network: Any = timm.create_model(architecture, img_size=size, **arguments)
+        except TypeError:
+            network = timm.create_model(architecture, **arguments)
+    except OSError as error:
+        raise ValueError(
+            f"`classifier`={architecture}: its trained weights can neither be found on this "
+            f"machine nor downloaded ({type(error).__name__})"
+        ) from error
     is_resnet = isinstance(network, timm.models.resnet.ResNet)
     if is_resnet and not tagged and max(size) <= SMALL_IMAGE:
         width = network.bn1.num_features

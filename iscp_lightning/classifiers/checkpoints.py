@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,24 @@ def _read(path: Path) -> tuple[ClassifierSpec | None, dict[str, Tensor]]:
         return _spec(spec) if spec else None, state
     except Exception as error:  # a garbled file makes the readers raise anything
         raise ValueError(
-            f"{path} cannot be read as plain weights (nothing in a file is executed): {error}"
+            f"{path} cannot be read as plain weights (nothing in a file is executed): "
+            f"{_reason(path, error)}"
         ) from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return why a file is not one of weights, in a few words."""
+    with path.open("rb") as file:
+        start = file.read(200).lstrip().lower()
+    if not start:
+        return "it is empty"
+    if start.startswith((b"<!doctype", b"<html")):
+        return "it is a web page"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the file itself"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no checkpoint, or holds other objects than tensors and plain values"
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _read_safetensors(path: Path) -> tuple[Any, dict[str, Tensor]]:
