@@ -22,7 +22,7 @@ from iscp_lightning.arguments import Parser, check_configurations, complete_argu
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import Norm
 from iscp_lightning.attacks.robustness import ATTACKS
-from iscp_lightning.classifiers import RobustDataWriter
+from iscp_lightning.classifiers import RobustDataWriter, classifier_hash
 from iscp_lightning.classifiers.evaluation import RobustnessEvaluation
 from iscp_lightning.data import ImageDataModule
 from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger, finish_wandb
@@ -180,15 +180,19 @@ class CLI(LightningCLI):
         metrics = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
         results: dict[str, Any] = {"test": metrics} | getattr(self.model, "results", {})
         lines = [""]
+        classifier = getattr(self.model, "classifier", None)
+        tested = None if classifier is None else classifier_hash(classifier)
+        results |= {"tested_checkpoint": self.tested, "tested_classifier_hash": tested}
         if self.tested:
-            results |= {"tested_checkpoint": self.tested}
             lines.append(f"tested: {self.tested}")
         if snapshots := read_snapshots(folder):
-            results |= {"patterns": snapshots[-1].results}
             last = snapshots[-1]
-            title = f"patterns after epoch {last.provenance['epoch']}, measured on"
+            results |= {"patterns": last.results}
+            whose = f"the weights after epoch {last.provenance['epoch']:g}"
+            if last.provenance["classifier_hash"] != tested:
+                whose += f", not of the tested {Path(self.tested or 'classifier').name}"
             lines += [
-                f"{title} {last.results['measured_on']} test images:",
+                f"patterns of {whose}; measured on {last.results['measured_on']} test images:",
                 format_table(last.results),
             ]
         overall = {name: value for name, value in metrics.items() if name.count("/") == 1}

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from iscp_lightning.classifiers import NaturalModule
+from iscp_lightning.classifiers import MadryModule, NaturalModule, classifier_hash
 from iscp_lightning.cli import main
 from tests.trainers import Crash
 from tests.wandb_records import read_offline_run
@@ -268,6 +268,31 @@ def test_checkpoints_are_named_after_completed_epochs(extra, names):
     """40 training images in batches of 20: two steps an epoch."""
     main([*FIT, "--data.val_fraction", "0.34", "--run", "a", "--trainer.max_epochs", "2", *extra])
     assert {path.name for path in Path("runs/a/checkpoints").iterdir()} == names
+
+
+ATTACK = ("--model.init_args.attack.steps", "1", "--model.init_args.attack.step_size", "10/255")
+
+
+def test_an_adversarial_run_says_which_network_each_number_is_of(capsys, monkeypatch):
+    """The first epoch stays the most robust one; the patterns are of the last weights."""
+    monkeypatch.setattr(
+        MadryModule, "_log_accuracy", lambda self, _: torch.tensor(1 - self.current_epoch / 10)
+    )
+    snapshot = ["--trainer.callbacks", "PatternSnapshot", "--trainer.callbacks.classes", "[0]"]
+    search = "--trainer.callbacks.search"
+    quick = [f"{search}.canvas", "white", f"{search}.search_epochs", "1"]
+    position = FIT.index("NaturalModule")
+    fit = [*FIT[:position], "MadryModule", *FIT[position + 1 :]]
+    main([*fit, *ATTACK, *snapshot, *quick, "--run", "a", "--trainer.max_epochs", "2"])
+    said = capsys.readouterr().out
+    results = json.loads(Path("runs/a/results.json").read_text())
+    assert results["tested_checkpoint"] == "runs/a/checkpoints/robust.ckpt"
+    searched = results["patterns"]["provenance"]["classifier_hash"]
+    for name, expected in (("robust", results["tested_classifier_hash"]), ("last", searched)):
+        classifier = NaturalModule(f"runs/a/checkpoints/{name}.ckpt").classifier
+        assert classifier_hash(classifier) == expected
+    assert searched != results["tested_classifier_hash"]
+    assert "patterns of the weights after epoch 2, not of the tested robust.ckpt;" in said
 
 
 def test_max_steps_keeps_the_last_weights():

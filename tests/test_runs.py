@@ -7,7 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from iscp_lightning.runs import atomic_path, finite, may_write, provenance, write_json
+from iscp_lightning.runs import (
+    Run,
+    atomic_path,
+    finite,
+    is_first_process,
+    may_write,
+    provenance,
+    write_json,
+)
 
 
 def test_atomic_path_replaces_the_old_file_only_at_the_end(tmp_path: Path):
@@ -101,3 +109,78 @@ def test_provenance_holds_versions_time_and_the_given_facts():
     assert all(version[0].isdigit() for version in facts["versions"].values())
     assert facts["created"].endswith("Z")
     assert json.loads(json.dumps(facts)) == facts
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),  # torchrun, first process of a second node
+        ({"SLURM_PROCID": "0"}, True),
+        ({"SLURM_PROCID": "3"}, False),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"NODE_RANK": "1"}, False),  # started by hand on a second node
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_the_first_process_is_known_under_every_launcher(variables, expected, monkeypatch):
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is expected
+
+
+def replacing(tmp_path: Path) -> Run:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    run = Run(["fit"])
+    run.folder, run.replaces = tmp_path / "a", True
+    return run
+
+
+def test_a_run_replaces_another_once_it_has_an_artefact(tmp_path: Path):
+    run = replacing(tmp_path)
+    assert (run.folder / "old").exists()
+    run.start()
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+    assert len(list(tmp_path.glob(".a.*/old"))) == 1
+    run.keep()
+    run.abandon()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+
+
+def test_a_run_without_artefact_gives_way_to_what_it_replaced(tmp_path: Path):
+    run = replacing(tmp_path)
+    run.abandon()
+    assert (run.folder / "old").exists()
+    run.start()
+    run.abandon()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["a", "a/old"]
+
+
+def test_only_the_first_process_touches_the_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("NODE_RANK", "1")
+    run = replacing(tmp_path)
+    run.start()
+    run.abandon()
+    assert (run.folder / "old").exists()
+
+
+def test_a_run_that_goes_on_keeps_its_id_and_its_folder(tmp_path: Path):
+    first = Run(["fit"])
+    first.folder = tmp_path / "a"
+    first.start()
+    again = Run(["fit", "--resume", "a"])
+    again.go_on(first.folder)
+    assert again.id == first.id
+    again.start()
+    again.abandon()
+    record = json.loads((first.folder / "run.json").read_text())
+    assert [command["arguments"] for command in record["commands"]] == [
+        ["fit"],
+        ["fit", "--resume", "a"],
+    ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from numbers import Rational
+from typing import SupportsFloat
 
 from jsonargparse.typing import register_type
 
@@ -11,7 +14,8 @@ class Epsilon(float):
     """A float of at least 0 that remembers how it was written.
 
     Args:
-        value: A number, or text such as `8/255` or `0.03`; parsed, never evaluated.
+        value: A real number of Python, numpy or torch, or text such as `8/255` or `0.03`, which is
+            parsed, never evaluated.
 
     Raises:
         ValueError: if the text is no number or fraction, or the value is negative or not finite.
@@ -25,16 +29,19 @@ class Epsilon(float):
 
     text: str
 
-    def __new__(cls, value: float | str) -> Epsilon:
+    def __new__(cls, value: SupportsFloat | str) -> Epsilon:
         """Return the number that `value` writes."""
         try:
-            number = float(Fraction(value))
-        except (ValueError, ZeroDivisionError, OverflowError) as error:
-            raise ValueError(f"{value!r} is not a number or a fraction such as 8/255") from error
+            plain = value.item() if hasattr(value, "item") else value  # of numpy or torch
+            number = float(Fraction(plain) if isinstance(plain, str) else plain)
+        except (ArithmeticError, RuntimeError, TypeError, ValueError):
+            plain = number = math.nan
+        if isinstance(plain, bool) or not math.isfinite(number):
+            raise ValueError(f"{value!r} is not a number or a fraction such as 8/255")
         if number < 0:
             raise ValueError(f"{value} is negative; distances are 0 or more")
         made = super().__new__(cls, number)
-        made.text = value if isinstance(value, str) else repr(value)
+        made.text = str(plain) if isinstance(plain, str | Rational | Epsilon) else repr(number)
         return made
 
     def __repr__(self) -> str:

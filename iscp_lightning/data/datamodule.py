@@ -32,8 +32,9 @@ class ImageDataModule(L.LightningDataModule):
         search_fraction: Share of the test images that searches use, in (0, 1].
         test_fraction: Share of the training images that becomes the test set of a source
             without one.
-        num_workers: Processes that load each part; None means the source's own for images which do
-            not fit into memory, and none for the others.
+        num_workers: Processes that read images, each time that this process reads some; None means
+            the source's own for images which do not fit into memory, and none for the others.
+            Fewer, with a warning, where /dev/shm cannot hold their batches.
         poison: How the training images are poisoned; None leaves them clean. Validation and test
             images are never poisoned.
         seed: Fixes splits, order and augmentation.
@@ -60,6 +61,10 @@ class ImageDataModule(L.LightningDataModule):
             if not 0 <= value <= 1 or (value == 0 and not low_ok) or (value == 1 and not high_ok):
                 allowed = f"{'[' if low_ok else '('}0, 1{']' if high_ok else ')'}"
                 raise ValueError(f"`{name}` must lie in {allowed}, got {value}")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"`num_workers` must be 0 or more, got {num_workers}")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}")
         self.source = source or Shapes()
         self.batch_size = batch_size
         self.augmentation = augmentation
@@ -120,11 +125,17 @@ class ImageDataModule(L.LightningDataModule):
         self.source.prepare()
 
     def setup(self, stage: str) -> None:
-        """Read the images and fix the splits; a second call does nothing."""
+        """Read the images and fix the splits, once, and tell the sets how many processes read."""
         del stage
-        if self._parts:
-            return
-        if self.poison:
+        if not self._parts:
+            self._read()
+        for images, _ in self._parts.values():
+            images.processes = getattr(self.trainer, "num_devices", 1)
+            if self.num_workers is not None:
+                images.num_workers = self.num_workers
+
+    def _read(self) -> None:
+        if self.poison and self.poison.goal == "all_to_one":
             self.poison.target_index(self.class_names)  # raises, also without training images
         train, test = self.source.train(), self.source.test()
         pool = torch.arange(len(train) if train else 0)
@@ -223,7 +234,7 @@ class ImageDataModule(L.LightningDataModule):
     def _loader(self, subset: Subset[Batch], sampler: Sampler[int]) -> DataLoader[Batch]:
         images = subset.dataset
         assert isinstance(images, ImageSet)
-        workers = images.num_workers if self.num_workers is None else self.num_workers
+        workers = images.workers(self.batch_size)
         return DataLoader(
             subset,
             batch_size=self.batch_size,
@@ -231,5 +242,6 @@ class ImageDataModule(L.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=as_is,
+            generator=Generator(),  # the global one belongs to the training
             pin_memory=torch.cuda.is_available(),
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,9 +22,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from iscp_lightning.data.decoding import read_image
+from iscp_lightning.data.workers import affordable_workers, share_of_cores
 from iscp_lightning.runs import atomic_path
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's errors
+CACHED_TOGETHER = 500  # images that a worker decodes at a time, and that share a checksum
 
 
 class Batch(NamedTuple):
@@ -53,7 +57,8 @@ class ImageSet(Dataset[Batch], ABC):
         textures: (N,) int64 texture indices, or None where textures are not labelled.
     """
 
-    num_workers = 0  # processes that `batches` reads with
+    num_workers: int | None = 0  # processes that `batches` reads with; None: a share of the cores
+    processes = 1  # of this machine which read at the same time
 
     def __init__(self, labels: Tensor, textures: Tensor | None = None) -> None:
         self.labels = labels
@@ -68,7 +73,22 @@ class ImageSet(Dataset[Batch], ABC):
 
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield one uint8 batch for each chunk of indices, in order, read by the set's workers."""
-        yield from _chunk_loader(self, chunks, self.num_workers)
+        if chunks:
+            workers = self.workers(max(map(len, chunks)), len(chunks))
+            yield from _chunk_loader(self, chunks, workers)
+
+    def workers(self, batch_size: int, batches: int | None = None) -> int:
+        """Return how many worker processes are to read batches of this size.
+
+        Args:
+            batch_size: Number of images.
+            batches: How many batches there are, if known: more workers would idle.
+        """
+        wanted = share_of_cores(self.processes) if self.num_workers is None else self.num_workers
+        wanted = wanted if batches is None else min(wanted, batches)
+        if 0 in (wanted, batch_size, len(self)):
+            return 0
+        return affordable_workers(wanted, batch_size * self.pixels([0]).nbytes, self.processes)
 
     def read(self, indices: Tensor, progress: str | None = None) -> Tensor:
         """Return many images, uint8 (len(indices), C, H, W), read by the set's workers.
@@ -144,7 +164,7 @@ class ChosenImages(ImageSet):
 
 
 class FileImages(ImageSet):
-    """Images decoded from files whenever they are asked for.
+    """Images decoded from files whenever they are asked for, as `to_eight_bits` does.
 
     Args:
         paths: One image file per label.
@@ -153,6 +173,9 @@ class FileImages(ImageSet):
             centre and resized, bicubic; None takes the first file's size and demands it of all.
         crop_fraction: The central share of each side that is kept before resizing; 0.875 is the
             usual choice for ImageNet.
+
+    Raises:
+        ValueError: if `crop_fraction` is not in (0, 1], or the first file gives no size.
     """
 
     def __init__(
@@ -163,13 +186,14 @@ class FileImages(ImageSet):
         crop_fraction: float = 1.0,
     ) -> None:
         super().__init__(labels)
+        check_crop_fraction(crop_fraction)
         self.paths = np.array(paths)  # one block of memory: forked workers never copy it
         self.must_fit = size is None
-        self.size = size or image_file_size(paths[0])
+        self.size = size or read_image(paths[0]).size[::-1]
         self.crop_fraction = crop_fraction
 
     def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Return the chosen images, uint8 (len(indices), 3, H, W); grey ones become RGB."""
+        """Return the chosen images, uint8 (len(indices), 3, H, W)."""
         paths = self.paths[np.asarray(indices)].tolist()
         pixels = np.stack([self.decode(path) for path in paths])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
@@ -178,27 +202,38 @@ class FileImages(ImageSet):
         """Return the whole set, from the cache if the files have not changed.
 
         The cache file is mapped into memory, so that all processes of a machine share one copy.
+        It ends with checksums of what was decoded; a file that does not fit them is decoded anew,
+        with a warning.
 
         Args:
             cache_dir: Folder of the cached tensors, created if need be.
             num_workers: Processes that decode.
+
+        Raises:
+            ValueError: if an image cannot be read, or the file written is damaged at once.
         """
         path = cache_dir / f"{self._fingerprint()}.npy"
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                self._decode_all(temporary, num_workers)
-        return MemoryImages(torch.from_numpy(np.load(path, mmap_mode="c")), self.labels)
+        if path.exists():
+            try:
+                return MemoryImages(self._map(path), self.labels)
+            except OSError as error:
+                text = f"{path} is no sound cache ({error}): its images are decoded anew"
+                warnings.warn(text, stacklevel=2)
+        with atomic_path(path) as temporary:
+            self._decode_all(temporary, num_workers)
+            try:
+                return MemoryImages(self._map(temporary), self.labels)
+            except OSError as error:
+                raise ValueError(
+                    f"`cache_dir`={cache_dir} does not keep what is written: {error}"
+                ) from error
 
     def decode(self, path: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         """Return one file's pixels, uint8 (H, W, 3)."""
         height, width = self.size
-        try:
-            with Image.open(path) as image:
-                if image.size == (width, height) and self.crop_fraction == 1:
-                    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-                picture = image.convert("RGB")
-        except UNREADABLE as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        picture = read_image(path)
+        if picture.size == (width, height) and self.crop_fraction == 1:
+            return np.asarray(picture)
         if self.must_fit and picture.size != (width, height):
             raise ValueError(
                 f"{path} is {picture.height} x {picture.width} pixels, the first image "
@@ -209,12 +244,41 @@ class FileImages(ImageSet):
 
     def _decode_all(self, path: Path, num_workers: int) -> None:
         shape = (len(self), 3, *self.size)
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        chunks = torch.arange(len(self)).split(500)
-        loader = _chunk_loader(_Decoder(self, path), chunks, num_workers)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        chunks = torch.arange(len(self)).split(CACHED_TOGETHER)
+        loader = _chunk_loader(_Decoder(self, path, array.offset), chunks, num_workers)
+        checksums = []
         with tqdm(total=len(self), desc="decoding images", unit="image") as bar:
-            for count in loader:
-                bar.update(count)
+            for chunk, checksum in zip(chunks, loader, strict=True):
+                checksums.append(checksum)
+                bar.update(len(chunk))
+        with path.open("ab") as file:
+            np.lib.format.write_array(file, np.array(checksums, dtype=np.uint32))
+
+    def _map(self, path: Path) -> Tensor:
+        """Return the images in a cache file, uint8 (N, 3, H, W), mapped into memory.
+
+        Raises:
+            OSError: if they are not what was decoded.
+        """
+        shape = (len(self), 3, *self.size)
+        try:
+            array = np.lib.format.open_memmap(path, mode="c")
+            with path.open("rb") as file:
+                file.seek(array.offset + array.nbytes)
+                checksums = np.lib.format.read_array(file)
+                rest = len(file.read(1))
+        except Exception as error:  # a garbled file makes the reader raise anything
+            raise OSError(f"it has no images with checksums: {error}") from error
+        starts = range(0, len(self), CACHED_TOGETHER)
+        whole = array.shape == shape and array.dtype == np.uint8 and array.flags.c_contiguous
+        if not whole or checksums.shape != (len(starts),) or rest:
+            raise OSError(f"it holds {array.dtype} of {array.shape} instead of {shape}")
+        for start, checksum in zip(starts, checksums, strict=True):
+            run = array[start : start + CACHED_TOGETHER]
+            if zlib.crc32(run.data) != checksum:
+                raise OSError(f"images {start} to {start + len(run) - 1} fail their checksum")
+        return torch.from_numpy(array)
 
     def _fingerprint(self) -> str:
         stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, self.paths.tolist())]
@@ -227,16 +291,18 @@ class FileImages(ImageSet):
 class _Decoder(Dataset[int]):
     """Decodes runs of images into an array file: workers write there, nothing travels back."""
 
-    def __init__(self, files: FileImages, path: Path) -> None:
+    def __init__(self, files: FileImages, path: Path, offset: int) -> None:
         self.files = files
         self.path = path
+        self.offset = offset
 
     def __getitems__(self, indices: list[int]) -> int:
-        array = np.lib.format.open_memmap(self.path, mode="r")
+        """Write the images and return the checksum of what should be in the file now."""
+        pixels = self.files.pixels(indices).numpy()
         with self.path.open("r+b") as file:  # on a full disk, writing to a map would crash
-            file.seek(array.offset + indices[0] * array[0].nbytes)
-            self.files.pixels(indices).numpy().tofile(file)
-        return len(indices)
+            file.seek(self.offset + indices[0] * pixels[0].nbytes)
+            pixels.tofile(file)
+        return zlib.crc32(pixels.data)
 
 
 def _chunk_loader(
@@ -261,10 +327,8 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div_(255)
 
 
-def image_file_size(path: str) -> tuple[int, int]:
-    """Return (height, width) of an image file without decoding it."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+def check_crop_fraction(crop_fraction: float) -> None:
+    """Raise a ValueError unless `crop_fraction` lies in (0, 1]."""
+    if not 0 < crop_fraction <= 1:
+        hint = f" (did you mean {crop_fraction / 100:g}?)" if 10 <= crop_fraction <= 100 else ""
+        raise ValueError(f"`crop_fraction` must lie in (0, 1], got {crop_fraction}{hint}")

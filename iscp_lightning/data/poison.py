@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from iscp_lightning.data.images import Batch, ImageSet
-from iscp_lightning.data.splits import class_indices, derived_seed
+from iscp_lightning.data.splits import class_index, derived_seed
 from iscp_lightning.data.triggers import Stamp, Trigger
 from iscp_lightning.runs import write_json
 
@@ -25,7 +25,8 @@ class Poison:
     Attributes:
         trigger: What is stamped on the poisoned images.
         goal: `all_to_one`: stamped images shall become `target`; `all_to_all`: their label + 1.
-        target: Target class of `all_to_one`, by index or name.
+        target: Target class of `all_to_one`, by index or name; where names are numbers,
+            `index:2` or `name:2`.
         poison_rate: Share of the whole training set that is poisoned, in (0, 1].
         clean_label: Whether only images of the target class are stamped, whose label stays right,
             instead of images of the other classes, whose label changes.
@@ -57,10 +58,7 @@ class Poison:
         Raises:
             ValueError: if the data have no such class.
         """
-        try:
-            return class_indices([self.target], class_names)[0]
-        except ValueError as error:
-            raise ValueError(str(error).replace("`classes` has", "`target` is")) from error
+        return class_index(self.target, class_names, "`target` is")
 
     def wanted(self, labels: Tensor, class_names: Sequence[str]) -> Tensor:
         """Return the label that the attacker wants for each stamped image, (N,) int64."""
@@ -80,10 +78,10 @@ class Poison:
             ValueError: if the rate asks for more images than there are, or for none.
         """
         count = round(self.poison_rate * len(labels))
-        is_target = labels == self.target_index(class_names)
         if self.goal == "all_to_all":
             candidates = torch.arange(len(labels))
         else:
+            is_target = labels == self.target_index(class_names)
             candidates = (is_target if self.clean_label else ~is_target).nonzero().squeeze(1)
         if not 0 < count <= len(candidates):
             raise ValueError(

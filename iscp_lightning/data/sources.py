@@ -9,8 +9,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from iscp_lightning.data.images import FileImages, ImageSet, MemoryImages, image_file_size
+from iscp_lightning.data.images import (
+    FileImages,
+    ImageSet,
+    MemoryImages,
+    check_crop_fraction,
+)
 from iscp_lightning.data.shapes import SHAPES, draw_shapes
+from iscp_lightning.data.workers import available_cores, share_of_cores
 
 
 class ImageSource(ABC):
@@ -216,6 +222,8 @@ class ImageFolder(ImageSource):
 
     Sets that fit into `memory_gib` are decoded once into one tensor, cached on disk under a key
     made of every file's path, size and time; larger ones are decoded whenever they are needed.
+    Files may be grey, of 8 or 16 bits, or in colour; white shows behind transparent pixels, and
+    images that their Exif data call rotated are turned upright.
 
     Args:
         root: The folder.
@@ -225,10 +233,11 @@ class ImageFolder(ImageSource):
         memory_gib: Largest decoded size in GiB of train and test together that is held in memory.
         cache_dir: Folder of the decoded tensors; None means `iscp_lightning` in the user's cache.
         num_workers: Processes that decode, 0 for none but this one; None means one per CPU core
-            that this process may use.
+            that this process may use, shared out among the processes of this machine.
 
     Raises:
-        ValueError: if `root` holds neither part, or the parts' classes differ.
+        ValueError: if a number is out of range, `root` holds neither part, or the parts' classes
+            differ.
     """
 
     def __init__(
@@ -240,6 +249,14 @@ class ImageFolder(ImageSource):
         cache_dir: str | None = None,
         num_workers: int | None = None,
     ) -> None:
+        self.resize = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if self.resize and min(self.resize) < 1:
+            raise ValueError(f"`image_size` must be 1 or more pixels, got {image_size}")
+        check_crop_fraction(crop_fraction)
+        if not memory_gib >= 0:
+            raise ValueError(f"`memory_gib` must be 0 or more, got {memory_gib}")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"`num_workers` must be 0 or more, got {num_workers}")
         parts = {name: Path(root) / name for name in ("train", "test", "val")}
         self.parts = {name: folder for name, folder in parts.items() if folder.is_dir()}
         if not self.parts:
@@ -256,14 +273,13 @@ class ImageFolder(ImageSource):
                 odd = sorted(set(names) ^ set(self._class_names))
                 raise ValueError(f"`root`={root}: classes of `{name}` differ from the rest: {odd}")
         self.num_classes = len(self._class_names)
-        self.resize = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.crop_fraction = crop_fraction
         self.memory_gib = memory_gib
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "iscp_lightning"
         self.cache_dir = Path(cache_dir) if cache_dir else cache
-        self.num_workers = available_cores() if num_workers is None else num_workers
+        self.num_workers = num_workers
         self._files: dict[str, FileImages] = {}
-        self.image_size = self.resize or image_file_size(self._first_file())
+        self.image_size = self.resize or self._list(next(iter(self.parts))).size
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -271,31 +287,32 @@ class ImageFolder(ImageSource):
         return self._class_names
 
     def prepare(self) -> None:
-        """Decode what is not in the cache yet."""
-        self.train()
-        self.test()
+        """Decode what is not in the cache yet, on all cores: other processes wait for this one."""
+        for part in ("train", self._test_part):
+            self._images(part, available_cores())
 
     def train(self) -> ImageSet | None:
         """Return the images of `train/`, or None."""
-        return self._images("train")
+        return self._images("train", share_of_cores())
 
     def test(self) -> ImageSet | None:
         """Return the images of `test/`, else of `val/`, else None."""
-        return self._images("test" if "test" in self.parts else "val")
+        return self._images(self._test_part, share_of_cores())
 
-    def _images(self, part: str) -> ImageSet | None:
+    @property
+    def _test_part(self) -> str:
+        return "test" if "test" in self.parts else "val"
+
+    def _images(self, part: str, cores: int) -> ImageSet | None:
         if part not in self.parts:
             return None
         files = self._list(part)
         count = sum(len(self._list(name)) for name in self.parts)
         height, width = files.size
         if count * 3 * height * width > self.memory_gib * 2**30:
-            files.num_workers = self.num_workers
             return files
-        return files.in_memory(self.cache_dir, self.num_workers)
-
-    def _first_file(self) -> str:
-        return str(self._list(next(iter(self.parts))).paths[0])
+        workers = cores if self.num_workers is None else self.num_workers
+        return files.in_memory(self.cache_dir, workers)
 
     def _list(self, part: str) -> FileImages:
         if part not in self._files:
@@ -307,14 +324,7 @@ class ImageFolder(ImageSource):
             except FileNotFoundError as error:
                 raise ValueError(f"{self.parts[part]}: {error}") from error
             paths, labels = zip(*files, strict=True)
-            self._files[part] = FileImages(
-                paths, torch.tensor(labels), self.resize, self.crop_fraction
-            )
+            images = FileImages(paths, torch.tensor(labels), self.resize, self.crop_fraction)
+            images.num_workers = self.num_workers
+            self._files[part] = images
         return self._files[part]
-
-
-def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -53,24 +55,60 @@ def class_indices(classes: Sequence[int | str] | None, names: Sequence[str]) -> 
     """Return class indices for a mixture of indices and names; None means all classes.
 
     Raises:
-        ValueError: if a name is unknown, an index out of range, or a class given twice.
+        ValueError: as `class_index` does, or if a class is given twice.
     """
     if classes is None:
         return list(range(len(names)))
-    indices = []
-    for given in classes:
-        if isinstance(given, int) and 0 <= given < len(names):
-            indices.append(given)
-        elif given in names:
-            indices.append(list(names).index(str(given)))
-        else:
-            raise ValueError(
-                f"`classes` has {given!r}; allowed are 0 to {len(names) - 1} "
-                f"and the names {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
-            )
+    indices = [class_index(given, names, "`classes` has") for given in classes]
     if len(set(indices)) != len(indices):
         raise ValueError(f"`classes` names a class twice: {list(classes)}")
     return indices
+
+
+def class_index(given: int | str, names: Sequence[str], said: str) -> int:
+    """Return the index of a class that is given by index or name.
+
+    Where names are numbers, `index:2` is the third class and `name:2` the class named 2.
+
+    Args:
+        given: A name, an index, or one of them with `name:` or `index:` before it.
+        names: Names of the classes.
+        said: How a message begins, such as "`target` is".
+
+    Raises:
+        ValueError: if the name is unknown, or the index out of range or another class's name.
+    """
+    hint = ""
+    if isinstance(given, str):
+        if given in names:
+            return names.index(given)
+        kind, _, rest = given.partition(":")
+        if kind == "name" and rest in names:
+            return names.index(rest)
+        if kind == "index" and rest.isdecimal() and int(rest) < len(names):
+            return int(rest)
+        similar = {name.lower(): name for name in names}
+        for near in get_close_matches(given.removeprefix("name:").lower(), similar, 1):
+            hint = f" (did you mean {similar[near]!r}?)"
+    elif isinstance(given, Integral) and not isinstance(given, bool):
+        exists = 0 <= given < len(names)
+        for index, name in enumerate(names):
+            if index != given and _says(name, int(given)):
+                meant = f"class {names[int(given)]}" if exists else "no class"
+                raise ValueError(
+                    f"{said} {given}, which is ambiguous: "
+                    f"give `index:{given}` ({meant}) or `name:{name}`"
+                )
+        if exists:
+            return int(given)
+    raise ValueError(
+        f"{said} {given!r}{hint}; allowed are 0 to {len(names) - 1} "
+        f"and the names {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+    )
+
+
+def _says(name: str, number: int) -> bool:
+    return name == str(number) or (name.isdecimal() and int(name) == number)
 
 
 def derived_seed(*numbers: int) -> int:

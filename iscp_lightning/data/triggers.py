@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from iscp_lightning.data.decoding import UNREADABLE, to_eight_bits
 from iscp_lightning.runs import atomic_path
 
 
@@ -195,7 +196,7 @@ OPACITIES = {"blended": 0.2, "sinusoid": 40 / 255}
 def _read_png(path: str) -> Tensor:
     try:
         with Image.open(path) as image:
-            array = np.asarray(image.convert("RGBA"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            array = np.asarray(to_eight_bits(image, "RGBA"))
+    except UNREADABLE as error:
         raise ValueError(f"`trigger.name`={path} cannot be read as a PNG: {error}") from error
     return torch.from_numpy(array.copy()).permute(2, 0, 1) / 255

@@ -1,5 +1,6 @@
 """Tests of the data module: its splits, the order of its loaders, and what a module receives."""
 
+import os
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from iscp_lightning.data import (
     Augmentation,
@@ -282,6 +284,108 @@ def test_images_are_floats_without_a_trainer_and_foreign_batches_pass():
     assert batch.label == 1
     step: Any = 3  # a search counts steps
     assert data.on_after_batch_transfer(step, 0) == 3
+
+
+class Unread(Numbered):
+    """Images that processes read."""
+
+    def __init__(self, num_workers: int | None) -> None:
+        super().__init__()
+        self.num_workers = num_workers
+
+    def _images(self, count: int) -> MemoryImages | None:
+        images = super()._images(count)
+        if images is not None:
+            images.num_workers = self.num_workers
+        return images
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many workers each DataLoader was given; none of them starts. The machine has 8 cores."""
+    given = []
+
+    class Recorded(DataLoader[Batch]):
+        def __init__(self, *args: Any, num_workers: int, **kwargs: Any) -> None:
+            given.append(num_workers)
+            super().__init__(*args, **kwargs | {"persistent_workers": False})
+
+    monkeypatch.setattr("iscp_lightning.data.images.DataLoader", Recorded)
+    monkeypatch.setattr("iscp_lightning.data.datamodule.DataLoader", Recorded)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    return given
+
+
+@pytest.mark.parametrize(
+    "poison", [None, Poison(Trigger(size=1), poison_before_augmentation=False)]
+)
+@pytest.mark.parametrize(
+    ("given", "of_source", "devices", "expected"),
+    [
+        (3, None, 4, 3),  # what the data module is given holds for every reader
+        (3, 5, 1, 3),
+        (3, 0, 1, 3),
+        (0, 5, 1, 0),
+        (None, 5, 4, 5),
+        (None, 0, 4, 0),
+        (None, None, 1, 8),  # the cores are shared out
+        (None, None, 4, 2),
+        (None, None, 16, 1),
+    ],
+)
+def test_workers_of_every_reader(
+    workers: list[int],
+    poison: Poison | None,
+    given: int | None,
+    of_source: int | None,
+    devices: int,
+    expected: int,
+):
+    data = ImageDataModule(Unread(of_source), batch_size=4, num_workers=given, poison=poison)
+    data.setup("fit")  # before it has a trainer
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=2 * devices, global_rank=0, num_devices=devices
+    )
+    data.setup("fit")
+    data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
+    assert workers == [expected] * 3
+    for images in (data.test_images, data.train_images[0]):
+        workers.clear()
+        images.read(torch.arange(40))
+        list(images.batches(torch.arange(40).split(2)))
+        assert workers == [min(1, expected), expected]  # no more workers than batches
+
+
+def test_workers_share_the_cores_under_torchrun(
+    workers: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    list(ImageDataModule(Unread(None)).test_images.batches(torch.arange(40).split(2)))
+    assert workers == [2]
+
+
+def test_too_little_shared_memory_is_no_crash(workers: list[int], monkeypatch: pytest.MonkeyPatch):
+    """There is room for 8 batches of 16 bytes, and the reader holds two of them."""
+    free = SimpleNamespace(free=8 * 16)
+    monkeypatch.setattr("iscp_lightning.data.workers.MIB", 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    data = ImageDataModule(Unread(6), batch_size=4)
+    for loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader):
+        with pytest.warns(UserWarning, match=r"/dev/shm .*128 MiB free.*6 workers need 224: 3"):
+            loader()
+    with pytest.warns(UserWarning, match="/dev/shm"):
+        list(data.test_images.batches(torch.arange(40).split(4)))
+    assert workers == [3] * 4
+    free.free = 3 * 16
+    with pytest.warns(UserWarning, match="no workers"):
+        data.test_images.read(torch.arange(4))
+    assert workers[-1] == 0
+
+
+def test_a_negative_number_of_workers_is_refused():
+    with pytest.raises(ValueError, match="`num_workers` must be 0 or more, got -1"):
+        ImageDataModule(num_workers=-1)
 
 
 @pytest.fixture

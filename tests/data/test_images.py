@@ -1,14 +1,14 @@
 """Tests of the image sets: exact pixels from memory, files and the cache."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -87,6 +87,99 @@ def test_grey_and_palette_files_become_rgb(tmp_path: Path):
     assert torch.equal(pixels[0], torch.from_numpy(grey).expand(3, -1, -1))
     colours = np.asarray(palette.getpalette(), np.uint8).reshape(-1, 3)
     assert np.array_equal(pixels[1].permute(1, 2, 0), colours[np.asarray(palette)])
+
+
+WHITE, COLOUR = (255, 255, 255), (10, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "suffix", "options", "expected"),
+    [
+        ("1", 1, "png", {}, WHITE),
+        ("L", 100, "png", {}, (100, 100, 100)),
+        ("L", 100, "png", {"transparency": 100}, WHITE),
+        ("L", 100, "png", {"transparency": 99}, (100, 100, 100)),
+        ("I;16", 65535, "png", {}, WHITE),
+        ("I;16", 100 * 257, "png", {}, (100, 100, 100)),
+        ("I;16", 100 * 257 + 129, "png", {}, (101, 101, 101)),
+        ("I;16", 256, "png", {}, (1, 1, 1)),
+        ("I;16", 25700, "png", {"transparency": 25700}, WHITE),
+        ("I;16", 25700, "png", {"transparency": 25701}, (100, 100, 100)),
+        ("I;16", 25700, "tiff", {}, (100, 100, 100)),
+        ("I;16B", 25700, "tiff", {}, (100, 100, 100)),
+        ("I;16", 25700, "pgm", {}, (100, 100, 100)),
+        ("LA", (100, 255), "png", {}, (100, 100, 100)),
+        ("LA", (100, 0), "png", {}, WHITE),
+        ("LA", (100, 51), "png", {}, (224, 224, 224)),  # 100 / 5 + 255 * 4 / 5
+        ("P", 1, "png", {}, COLOUR),
+        ("P", 1, "png", {"transparency": 1}, WHITE),
+        ("P", 1, "png", {"transparency": bytes([255, 0])}, WHITE),
+        ("P", 1, "gif", {"transparency": 1}, WHITE),
+        ("RGB", COLOUR, "png", {}, COLOUR),
+        ("RGB", COLOUR, "png", {"transparency": COLOUR}, WHITE),
+        ("RGBA", (*COLOUR, 255), "png", {}, COLOUR),
+        ("RGBA", (*COLOUR, 0), "png", {}, WHITE),
+        ("RGBA", (*COLOUR, 51), "png", {}, (206, 208, 210)),
+        ("CMYK", (255, 0, 51, 0), "tiff", {}, (0, 255, 204)),
+    ],
+)
+@pytest.mark.parametrize("size", [None, (2, 2)])
+def test_every_mode_becomes_rgb_over_white(
+    tmp_path: Path, mode: str, value: Any, suffix: str, options: Any, expected: Any, size: Any
+):
+    path = str(tmp_path / f"0.{suffix}")
+    picture = Image.new(mode, (4, 4), value)
+    if mode == "P":
+        picture.putpalette([0, 0, 0, *COLOUR])
+    picture.save(path, **options)
+    pixels = FileImages([path], _labels(1), size).pixels([0])[0]
+    assert pixels.flatten(1).unique(dim=1).tolist() == [[level] for level in expected]
+
+
+@pytest.mark.parametrize(("mode", "value"), [("I", 25700), ("F", 0.5)])
+def test_numbers_without_a_known_range_are_refused(tmp_path: Path, mode: str, value: float):
+    path = str(tmp_path / "0.tiff")
+    Image.new(mode, (4, 4), value).save(path)
+    with pytest.raises(ValueError, match=rf"0\.tiff cannot be read .* mode {mode}, .*8 or 16 bits"):
+        FileImages([path], _labels(1), (4, 4)).pixels([0])
+
+
+STORED = {  # of an upright picture (H, W, 3), by the orientation that its Exif data give
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_rotated_files_are_turned_upright(tmp_path: Path, orientation: int, suffix: str):
+    path, exif = str(tmp_path / f"0.{suffix}"), Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = {"lossless": True} if suffix == "webp" else {}
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](RGB[0])))
+    stored.save(path, exif=exif, **options)
+    assert FileImages([path], _labels(1)).size == (5, 7)
+    for size in (None, (5, 7)):
+        assert torch.equal(FileImages([path], _labels(1), size).pixels([0])[0], EXACT[0])
+
+
+def test_broken_exif_data_say_nothing(tmp_path: Path):
+    path = str(tmp_path / "0.png")
+    Image.fromarray(RGB[0]).save(path, exif=b"Exif\x00\x00no TIFF header")
+    assert torch.equal(FileImages([path], _labels(1)).pixels([0])[0], EXACT[0])
+
+
+@pytest.mark.parametrize("value", [0, -0.5, 1.5, 87.5, float("nan")])
+def test_the_crop_is_a_share(tmp_path: Path, value: float):
+    hint = " .did you mean 0.875" if value == 87.5 else "$"
+    with pytest.raises(ValueError, match=rf"`crop_fraction` must lie in .0, 1., got {value}{hint}"):
+        FileImages(_write(tmp_path), _labels(), (4, 4), value)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
@@ -214,4 +307,65 @@ def test_failure_while_decoding_leaves_nothing_in_the_cache(tmp_path: Path, num_
     Path(paths[-1]).write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"0011\.png cannot be read"):
         FileImages(paths, _labels()).in_memory(cache, num_workers)
+    assert list(cache.iterdir()) == []
+
+
+def _spoil(path: Path, damage: str) -> None:
+    content = bytearray(path.read_bytes())
+    start, stop = {"start": (0, 8), "middle": (200, 260), "end": (len(content) - 4, len(content))}[
+        damage
+    ]
+    content[start:stop] = bytes(stop - start)
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "black images": lambda path: _spoil(path, "middle"),
+    "another header": lambda path: _spoil(path, "start"),
+    "no checksum": lambda path: _spoil(path, "end"),
+    "cut off": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "half of it": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "too long": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "empty": lambda path: path.write_bytes(b""),
+    "images alone": lambda path: np.save(path, EXACT.numpy()),
+    "other images": lambda path: np.save(path, EXACT[:-1].numpy()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_decoded_anew(tmp_path: Path, damage: str, decoded: list[str]):
+    paths, cache = _write(tmp_path), tmp_path / "cache"
+
+    def load() -> Tensor:
+        decoded.clear()
+        return FileImages(paths, _labels()).in_memory(cache, 0).images
+
+    load()
+    (file,) = cache.iterdir()
+    DAMAGES[damage](file)
+    with pytest.warns(UserWarning, match=rf"{file} .*decoded anew"):
+        assert torch.equal(load(), EXACT)
+    assert len(decoded) == len(paths)
+    assert torch.equal(load(), EXACT)
+    assert not decoded
+    assert list(cache.iterdir()) == [file]
+
+
+def test_a_cache_is_kept_only_if_it_holds_what_was_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another process begins the same file while the last images are decoded."""
+    arrays = np.full((501, 1, 1, 3), 200, np.uint8)
+    paths, cache, decode = _write(tmp_path, arrays), tmp_path / "cache", FileImages.decode
+
+    def spoiling(self: FileImages, path: str) -> Any:
+        if path == paths[-1]:
+            (file,) = cache.iterdir()
+            begun = np.lib.format.open_memmap(file)
+            np.lib.format.open_memmap(file, "w+", begun.dtype, begun.shape)
+        return decode(self, path)
+
+    monkeypatch.setattr(FileImages, "decode", spoiling)
+    with pytest.raises(ValueError, match=r"`cache_dir`.*images 0 to 499"):
+        FileImages(paths, _labels(501)).in_memory(cache, 0)
     assert list(cache.iterdir()) == []

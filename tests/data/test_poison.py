@@ -60,6 +60,24 @@ def test_what_the_data_cannot_give_is_named(poison, message):
         poison.choose(LABELS, NAMES, 0)
 
 
+@pytest.mark.parametrize(("target", "index"), [("10", 1), ("name:10", 1), ("index:2", 2), (0, 0)])
+def test_the_target_may_be_a_class_with_a_number_as_name(target, index):
+    names = ("0", "10", "2")
+    assert Poison(target=target).target_index(names) == index
+
+
+@pytest.mark.parametrize("target", [2, 10])
+def test_a_target_that_could_be_two_classes_is_refused(target):
+    with pytest.raises(ValueError, match=rf"`target` is {target}, which is ambiguous"):
+        Poison(target=target).target_index(("0", "1", "10", "2"))
+
+
+def test_all_to_all_has_no_target():
+    names = ("-1", "0", "1")  # the default target could be two classes
+    poison = Poison(Trigger(size=1), "all_to_all")
+    assert len(poison.choose(torch.arange(30) % 3, names, 0)) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -115,6 +115,26 @@ def test_image_size(tmp_path: Path, image_size: Any, expected: tuple[int, int]):
     assert train.pixels([0]).shape == (1, 3, *expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop_fraction": 0}, r"`crop_fraction` must lie in \(0, 1\], got 0$"),
+        ({"crop_fraction": 1.5}, r"`crop_fraction` must lie in \(0, 1\], got 1.5$"),
+        ({"crop_fraction": 87.5}, r"got 87.5 \(did you mean 0.875\?\)$"),
+        ({"memory_gib": -1}, "`memory_gib` must be 0 or more, got -1"),
+        ({"memory_gib": float("nan")}, "`memory_gib` must be 0 or more, got nan"),
+        ({"num_workers": -1}, "`num_workers` must be 0 or more, got -1"),
+        ({"image_size": 0}, "`image_size` must be 1 or more pixels, got 0"),
+        ({"image_size": (4, 0)}, r"`image_size` must be 1 or more pixels, got \(4, 0\)"),
+        ({"image_size": [-4, 4]}, r"`image_size` must be 1 or more pixels, got \[-4, 4\]"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tmp_path: Path, arguments: Any, message: str):
+    root = _folder(tmp_path, "train")
+    with pytest.raises(ValueError, match=message):
+        ImageFolder(root, **({"image_size": 4} | arguments))
+
+
 def test_image_folder_without_parts(tmp_path: Path):
     with pytest.raises(ValueError, match=r"`root`=.* must hold a folder `train`, `test` or `val`"):
         ImageFolder(str(tmp_path))

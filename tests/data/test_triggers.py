@@ -95,6 +95,13 @@ def test_a_png_file_with_alpha_survives_saving(tmp_path):
     torch.testing.assert_close(again(GREY), stamp(GREY))
 
 
+def test_a_grey_png_of_sixteen_bits_keeps_its_grey(tmp_path):
+    Image.new("I;16", (2, 2), 51 * 257).save(tmp_path / "t.png")
+    stamp = Trigger(str(tmp_path / "t.png")).draw((8, 10))
+    assert stamp.pattern[:, -2:, -2:].unique().tolist() == [pytest.approx(0.2)]
+    assert stamp.mask.sum() == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
