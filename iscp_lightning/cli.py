@@ -52,7 +52,13 @@ HARMLESS = (
 
 
 class CLI(LightningCLI):
-    """`python -m iscp_lightning`."""
+    """`python -m iscp_lightning`.
+
+    Args:
+        run: The run, whose folder is decided here.
+        args: As for `main`.
+        kwargs: As for LightningCLI.
+    """
 
     evaluation: RobustnessEvaluation | None = None
     tested: str | None = None
@@ -124,6 +130,8 @@ class CLI(LightningCLI):
         config.checkpoint.dirpath = str(folder / "checkpoints")
         if self.run.resumes:
             config.ckpt_path = str(folder / "checkpoints" / "last.ckpt")
+        if config.data.seed is None and config.seed_everything is not False:
+            config.data.seed = config.seed_everything
         for logger in own_loggers(trainer):
             logger.init_args.save_dir = str(folder)
             if "project" in logger.init_args:
@@ -182,8 +190,9 @@ class CLI(LightningCLI):
         lines = [""]
         classifier = getattr(self.model, "classifier", None)
         tested = None if classifier is None else classifier_hash(classifier)
-        results |= {"tested_checkpoint": self.tested, "tested_classifier_hash": tested}
+        results |= {"tested_classifier_hash": tested}
         if self.tested:
+            results |= {"tested_checkpoint": self.tested}
             lines.append(f"tested: {self.tested}")
         if snapshots := read_snapshots(folder):
             last = snapshots[-1]

@@ -3,9 +3,59 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+
+class _Flag(NamedTuple):
+    """One of torch's switches of the precision that fp32 is computed in, and its full setting."""
+
+    get: Callable[[], Any]
+    set: Callable[[Any], None]
+    full: Any
+
+    @classmethod
+    def of(cls, owner: Any, name: str, full: Any) -> _Flag:  # noqa: ANN401
+        return cls(partial(getattr, owner, name), partial(setattr, owner, name), full)
+
+
+def _precision_flags() -> list[_Flag]:
+    backends: Any = torch.backends
+    flags = [
+        _Flag(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        _Flag.of(backends.cudnn, "allow_tf32", False),
+    ]
+    if hasattr(backends.cudnn, "conv"):  # torch 2.9 has a second interface to the same switches
+        operations = (
+            *(backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul),
+            *(backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul),
+        )
+        flags += [_Flag.of(operation, "fp32_precision", "ieee") for operation in operations]
+    return flags
+
+
+@contextmanager
+def full_fp32() -> Iterator[None]:
+    """Compute fp32 in full precision in the block, without TF32 or bf16 inside; then as before.
+
+    Backward passes must run inside too. Also a decorator: `@full_fp32()`.
+    """
+    before = []
+    for flag in _precision_flags():
+        with suppress(RuntimeError):  # the first interface is closed to those who used the second
+            before.append((flag, flag.get()))
+    try:
+        for flag, _ in before:
+            flag.set(flag.full)
+        yield
+    finally:
+        for flag, value in before:
+            flag.set(value)
 
 
 def frozen_copy(classifier: nn.Module, device: torch.device) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -66,6 +66,12 @@ def same_on_all_ranks(module: Any) -> Any:  # noqa: ANN401
     if rank_and_size()[1] == 1:
         return module
     module = copy.deepcopy(module)
-    for buffer in module.buffers():
-        dist.broadcast(buffer, 0)
+    broadcast_buffers(module)
     return module
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give the module rank 0's buffers on every rank; a collective when there are several."""
+    if rank_and_size()[1] > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)

@@ -26,6 +26,9 @@ class Run:
 
     Only the first process of a run writes. Nothing is written before `start`.
 
+    Args:
+        arguments: What was typed, kept in `run.json`.
+
     Attributes:
         folder: The run folder.
         replaces: Whether an existing folder is replaced.

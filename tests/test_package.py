@@ -13,22 +13,37 @@ import pytest
 import yaml
 
 import iscp_lightning
-from iscp_lightning.cli import DEMO, main
+from iscp_lightning.arguments import DEMO
+from iscp_lightning.cli import main
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(iscp_lightning.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
-LAYERS = ["runs", "ranks", "frozen", "figures", "data", "attacks", "classifiers", "patterns"]
-LAYERS += ["loggers", "trainer", "cli", "__main__"]
+LAYERS = ["runs", "seeds", "ranks", "frozen", "figures", "data", "attacks", "classifiers"]
+LAYERS += ["patterns", "loggers", "messages", "arguments", "trainer", "cli", "__main__"]
 CORE = [
+    *("seeds.py", "frozen.py", "ranks.py", "runs.py"),
     *("data/images.py", "data/shapes.py", "data/sources.py", "data/augment.py"),
+    *("data/decoding.py", "data/workers.py", "data/splits.py"),
     *("data/triggers.py", "data/poison.py"),
     *(f"attacks/{n}.py" for n in ("epsilon", "pgd", "autoattack", "robustness", "robust_data")),
     *("classifiers/architectures.py", "classifiers/checkpoints.py"),
     *(
         f"patterns/{n}.py"
-        for n in ("mixing", "recovery", "canvas", "search", "pattern", "power", "prepared")
+        for n in (
+            "mixing",
+            "recovery",
+            "canvas",
+            "search",
+            "pattern",
+            "power",
+            "prepared",
+            "testset",
+            "origin",
+            "pool",
+            "descent",
+        )
     ),
 ]
 

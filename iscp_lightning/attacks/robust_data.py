@@ -19,13 +19,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import ascend, project
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.data.splits import derived_seed
+from iscp_lightning.frozen import full_fp32
 from iscp_lightning.runs import atomic_path, write_json
+from iscp_lightning.seeds import named_generator
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class RobustDataSettings:
         step_size: L2 length of each step, in pixel units of [0, 1].
         epsilon: Radius of the L2 ball around the starting image, or None for no ball.
         batch_size: Images made together, and kept in one file.
-        seed: Fixes which image each one starts from.
+        seed: Root seed of which image each one starts from; None is the data module's, else 0.
 
     Raises:
         ValueError: if a number is out of range.
@@ -47,7 +48,7 @@ class RobustDataSettings:
     step_size: Epsilon | float = 0.1
     epsilon: Epsilon | float | None = None
     batch_size: int = 250
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
@@ -100,7 +101,7 @@ class RobustDataBuilder:
             "images": len(indices),
             "origin": origin,
         }
-        generator = Generator().manual_seed(derived_seed(settings.seed, len(indices)))
+        generator = named_generator(settings.seed or 0, "starting images")
         shift = torch.randint(1, max(2, len(indices)), (1,), generator=generator)
         order = torch.randperm(len(indices), generator=generator)
         starts = torch.empty_like(order)
@@ -165,6 +166,7 @@ class RobustDataBuilder:
         return self.folder / "chunks" / f"{chunk:06d}.safetensors"
 
 
+@full_fp32()
 def match_features(
     classifier: nn.Module, originals: Tensor, starts: Tensor, settings: RobustDataSettings
 ) -> Tensor:

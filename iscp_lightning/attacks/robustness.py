@@ -15,9 +15,9 @@ from iscp_lightning.attacks.autoattack import AutoAttack
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import PGD, Attack, Norm, fgsm, random_start, require_logits
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.data.splits import derived_seed
-from iscp_lightning.frozen import frozen_copy
+from iscp_lightning.frozen import frozen_copy, full_fp32
 from iscp_lightning.ranks import gather, share
+from iscp_lightning.seeds import named_generator
 
 ATTACKS: dict[str, Callable[[Epsilon | float, Norm], Attack]] = {  # from weak to strong
     "fgsm": fgsm,
@@ -25,8 +25,6 @@ ATTACKS: dict[str, Callable[[Epsilon | float, Norm], Attack]] = {  # from weak t
     "pgd100": lambda epsilon, norm: PGD(epsilon, epsilon / 4, 100, norm),
     "autoattack": AutoAttack,
 }
-SANITY = ("noise", "pgd20 at x0.5", "pgd20 at x2")
-SEEDED = (*ATTACKS, *SANITY)  # an attack's random draws do not depend on which others run
 DEFAULT_ATTACKS = ("fgsm", "pgd20", "pgd100")
 TOLERANCE = 0.01  # accuracies closer than this are not called different
 
@@ -153,6 +151,7 @@ def build_attacks(
     }
 
 
+@full_fp32()
 @torch.inference_mode(False)
 def evaluate_robustness(
     classifier: nn.Module,
@@ -198,8 +197,7 @@ def evaluate_robustness(
             right = _outputs(frozen, image).argmax(1) == label
             kept = [label, right]
             for name, attack in running.items():
-                own = derived_seed(seed, number, SEEDED.index(name))
-                generator = Generator(device).manual_seed(own)
+                generator = named_generator(seed, "attack", name, number, device=device)
                 withstands = right.clone()
                 if right.any():
                     adversarial = attack(frozen, image[right], label[right], generator)

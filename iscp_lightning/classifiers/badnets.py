@@ -87,7 +87,9 @@ class BadNetsModule(NaturalModule):
         assert data.poison is not None
         assert data.stamp is not None
         changed = data.poison.wanted(batch.label, data.class_names) != batch.label
-        logits = self(data.stamp(batch.image[changed]))
+        images = data.stamp(batch.image[changed])
+        # many networks cannot take an empty batch
+        logits = self(images) if len(images) else images.new_empty(0, self.num_classes)
         matrix.update(logits, batch.label[changed])
 
     def _log_attack(self, prefix: str, metric: MulticlassConfusionMatrix) -> Tensor:

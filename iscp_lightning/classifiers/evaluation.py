@@ -17,6 +17,7 @@ from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.frozen import module_device
 from iscp_lightning.runs import is_dry
+from iscp_lightning.seeds import derived_seed
 
 EPSILONS: dict[Norm, Epsilon] = {"linf": Epsilon("8/255"), "l2": Epsilon("0.5")}
 
@@ -75,7 +76,7 @@ class RobustnessEvaluation(L.Callback):
         data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         labels = data.test_images.labels
         count = 2 if is_dry(trainer) else self.images or len(labels)
-        chosen = stratified_choice(labels, count, data.seed)
+        chosen = stratified_choice(labels, count, derived_seed(data.seed, "attacked images"))
         found = evaluate_robustness(
             pl_module.classifier,
             data.test_images,

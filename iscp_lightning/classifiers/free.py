@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from iscp_lightning.attacks.pgd import ascend, project
 from iscp_lightning.classifiers.madry import MadryModule
 from iscp_lightning.data import Batch
+from iscp_lightning.ranks import broadcast_buffers
 
 
 class FreeModule(MadryModule):
@@ -46,6 +47,11 @@ class FreeModule(MadryModule):
         if self.trainer.max_steps != -1:  # every batch is replayed to its end
             batches = min(batches, math.ceil(self.trainer.max_steps / self.replays))
         return batches * self.replays
+
+    def on_validation_start(self) -> None:
+        """Validate one classifier: DDP leaves each rank its own buffers in manual optimisation."""
+        super().on_validation_start()
+        broadcast_buffers(self.classifier)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch without a perturbation, so that a resumed run goes the same way."""

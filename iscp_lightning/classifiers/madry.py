@@ -13,8 +13,9 @@ from torch import Generator, Tensor, nn
 from iscp_lightning.attacks.pgd import PGD, eval_mode, outputs_in_eval_mode, require_logits
 from iscp_lightning.classifiers.natural import NaturalModule
 from iscp_lightning.data import Batch, ImageDataModule
-from iscp_lightning.data.splits import derived_seed
+from iscp_lightning.frozen import full_fp32
 from iscp_lightning.runs import is_dry
+from iscp_lightning.seeds import named_generator
 
 
 class MadryModule(NaturalModule):
@@ -37,6 +38,7 @@ class MadryModule(NaturalModule):
         kwargs: As for NaturalModule.
     """
 
+    precisions = ("32-true", "bf16-mixed")  # in 16-mixed, an attack's gradients vanish
     best_robust_accuracy: Tensor
 
     def __init__(
@@ -67,9 +69,7 @@ class MadryModule(NaturalModule):
         """Check what can be checked before the first step.
 
         Raises:
-            MisconfigurationException: if there is no validation image to measure robustness on, or
-                for a precision other than fp32 and bf16-mixed: in 16 bits an attack's gradients
-                vanish.
+            MisconfigurationException: if there is no validation image to measure robustness on.
         """
         super().on_fit_start()
         data = self._trainer_data()
@@ -84,11 +84,6 @@ class MadryModule(NaturalModule):
                 f"and `val_fraction`={data.val_fraction} leaves none of "
                 f"{len(data.train_images[1])} training images"
             )
-        if self.trainer.precision not in ("32-true", "bf16-mixed"):
-            raise MisconfigurationException(
-                "`precision` must be 32-true or bf16-mixed for attacks, "
-                f"got {self.trainer.precision}"
-            )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Check on the first images that the classifier returns logits."""
@@ -97,7 +92,7 @@ class MadryModule(NaturalModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's noise, a function of seed, epoch and rank alone."""
-        self._noise = self._generator(self.current_epoch + 1, self.global_rank)
+        self._noise = self._generator("training noise", self.current_epoch, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross-entropy of the adversarial images of one augmented batch."""
@@ -142,13 +137,15 @@ class MadryModule(NaturalModule):
     def _count(self, metrics: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
         if batch_idx == 0:
             require_logits(outputs_in_eval_mode(self.classifier, batch.image[:8]))
-            self._evaluation_noise = self._generator(0, self.global_rank)  # always the same
-        with torch.autocast(self.device.type, enabled=False):  # robustness is measured in fp32
+            # the same in every epoch
+            self._evaluation_noise = self._generator("evaluation noise", self.global_rank)
+        # robustness is measured in fp32
+        with full_fp32(), torch.autocast(self.device.type, enabled=False):
             images = self.evaluation_attack(
                 self.classifier, batch.image, batch.label, self._evaluation_noise
             )
             metrics.update(self(images), batch.label)
 
-    def _generator(self, *numbers: int) -> Generator:
+    def _generator(self, *name: str | int) -> Generator:
         seed = getattr(self._trainer_data(), "seed", 0)
-        return Generator(self.device).manual_seed(derived_seed(seed, *numbers))
+        return named_generator(seed, *name, device=self.device)

@@ -10,16 +10,21 @@ from typing import Any, Literal
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassStatScores
 
 from iscp_lightning.classifiers.architectures import Classifier
 from iscp_lightning.classifiers.checkpoints import SPEC_KEY, load_classifier
 from iscp_lightning.data import Batch
 from iscp_lightning.frozen import use_fast_layout
+from iscp_lightning.ranks import gather, rank_and_size
 from iscp_lightning.runs import may_write
+from iscp_lightning.seeds import generator_states, set_generator_states
+
+GENERATORS_KEY = "generator_states"
 
 
 class NaturalModule(L.LightningModule):
@@ -39,6 +44,7 @@ class NaturalModule(L.LightningModule):
     """
 
     measures_backdoor = False
+    precisions: tuple[str, ...] = ("32-true", "bf16-mixed", "16-mixed")  # images are in fp32
 
     def __init__(
         self,
@@ -53,6 +59,8 @@ class NaturalModule(L.LightningModule):
         image_size: int | tuple[int, int] = 32,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` must lie in [0, 1), got {label_smoothing}")
         self.classifier = load_classifier(
             classifier, num_classes=num_classes, image_size=image_size
         ).train()
@@ -63,6 +71,7 @@ class NaturalModule(L.LightningModule):
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
         self.num_classes = num_classes
+        self._generator_states: list[dict[str, Any]] = []
         self.val_accuracy = self._metrics("val")
         self.test_accuracy = nn.ModuleDict()
 
@@ -72,7 +81,16 @@ class NaturalModule(L.LightningModule):
         return logits
 
     def setup(self, stage: str) -> None:
-        """Make one set of metrics for each test set of the data module."""
+        """Make one set of metrics for each test set of the data module.
+
+        Raises:
+            MisconfigurationException: for a Trainer precision that is not among `precisions`.
+        """
+        if self.trainer.precision not in self.precisions:
+            raise MisconfigurationException(
+                f"`trainer.precision` must be {' or '.join(self.precisions)} for "
+                f"{type(self).__name__}, got {self.trainer.precision}"
+            )
         if getattr(self._trainer_data(), "poison", None) and not self.measures_backdoor:
             warnings.warn(
                 f"`data.poison` is set, but {type(self).__name__} does not measure the backdoor: "
@@ -141,31 +159,38 @@ class NaturalModule(L.LightningModule):
         """Number of optimiser steps of the whole run."""
         return int(self.trainer.estimated_stepping_batches)
 
+    def on_train_start(self) -> None:
+        """Go on with the random draws of a checkpoint, so that dropout is as without a break."""
+        rank, size = rank_and_size()
+        if len(self._generator_states) == size:
+            set_generator_states(self._generator_states[rank])
+        self._generator_states = []
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the states of every rank's random generators."""
+        self._generator_states = checkpoint.get(GENERATORS_KEY, [])
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say in the checkpoint which architecture it holds."""
+        """Say which architecture it holds, and where the random generators are; a collective."""
+        checkpoint[GENERATORS_KEY] = gather(generator_states())
         if isinstance(self.classifier, Classifier):
             checkpoint[SPEC_KEY] = asdict(self.classifier.spec)
 
     def _metrics(self, prefix: str, name: str = "clean_accuracy") -> MetricCollection:
-        return MetricCollection(
-            {
-                name: MulticlassAccuracy(self.num_classes, average="micro"),
-                "per_class": MulticlassAccuracy(self.num_classes, average="none"),
-            },
-            prefix=f"{prefix}/",
-        )
+        counts = MulticlassStatScores(self.num_classes, average="none")
+        return MetricCollection({name: counts}, prefix=f"{prefix}/")
 
     def _log_accuracy(self, metrics: Any) -> Tensor:  # noqa: ANN401
-        found = metrics.compute()
+        """Log the share of all images predicted right and of each class's, NaN without any."""
+        ((name, counts),) = metrics.compute().items()
         metrics.reset()
-        per_class = found.pop(f"{metrics.prefix}per_class")
-        ((name, overall),) = found.items()
+        right, images = counts[:, 0], counts[:, -1]  # true positives, support
+        accuracy: Tensor = right.sum() / images.sum()
         data = self._trainer_data()
         names = data.class_names if data is not None else range(self.num_classes)
-        self.log(name, overall, prog_bar=True, sync_dist=True)
-        values = {f"{name}/{c}": value for c, value in zip(names, per_class, strict=True)}
+        self.log(name, accuracy, prog_bar=True, sync_dist=True)
+        values = {f"{name}/{c}": value for c, value in zip(names, right / images, strict=True)}
         self.log_dict(values, sync_dist=True)
-        accuracy: Tensor = overall
         return accuracy
 
     def _trainer_data(self) -> Any:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -16,6 +17,7 @@ from iscp_lightning.data.splits import stratified_split
 from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.ranks import share
 from iscp_lightning.runs import is_dry, may_write
+from iscp_lightning.seeds import derived_seed
 
 
 class RobustDataWriter(L.LightningModule):
@@ -68,14 +70,15 @@ class RobustDataWriter(L.LightningModule):
                 "RobustDataWriter builds from clean images: leave `data.poison` out"
             )
         images, indices = data.train_images
-        chosen, _ = stratified_split(images.labels, indices, self.fraction, data.seed)
+        seed = derived_seed(data.seed, "split", "robust data")
+        chosen, _ = stratified_split(images.labels, indices, self.fraction, seed)
         self.trainer.predict_loop._data_source.instance = self  # not the data module
         frozen = frozen_copy(self._given[0], self.trainer.strategy.root_device)
         self.builder = RobustDataBuilder(
             frozen,
             images,
             chosen,
-            self.settings,
+            replace(self.settings, seed=data.seed) if self.settings.seed is None else self.settings,
             self.path.parent,
             classifier_hash=classifier_hash(self._given[0]),
             seed_of_the_data=data.seed,

@@ -14,7 +14,8 @@ from iscp_lightning.data.augment import Augmentation
 from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, as_is, to_float
 from iscp_lightning.data.poison import Poison, PoisonedImages
 from iscp_lightning.data.sources import ImageSource, Shapes
-from iscp_lightning.data.splits import stratified_split
+from iscp_lightning.data.splits import EpochOrder, stratified_split
+from iscp_lightning.seeds import derived_seed, named_generator
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -37,7 +38,9 @@ class ImageDataModule(L.LightningDataModule):
             Fewer, with a warning, where /dev/shm cannot hold their batches.
         poison: How the training images are poisoned; None leaves them clean. Validation and test
             images are never poisoned.
-        seed: Fixes splits, order and augmentation.
+        seed: Root seed of the run: splits, order, augmentation, poisoning, attacks and searches
+            draw from seeds that derive from it by name. None is 0; on the command line it is
+            `--seed_everything`.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class ImageDataModule(L.LightningDataModule):
         test_fraction: float = 0.2,
         num_workers: int | None = None,
         poison: Poison | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, low_ok, high_ok in (
@@ -73,7 +76,7 @@ class ImageDataModule(L.LightningDataModule):
         self.test_fraction = test_fraction
         self.num_workers = num_workers
         self.poison = poison
-        self.seed = seed
+        self.seed = seed or 0
         self.stamp = poison.trigger.draw(self.source.image_size) if poison else None
         self._parts: dict[str, tuple[ImageSet, Tensor]] = {}
         self._draws: tuple[int, Generator] = (-1, Generator())
@@ -140,15 +143,15 @@ class ImageDataModule(L.LightningDataModule):
         train, test = self.source.train(), self.source.test()
         pool = torch.arange(len(train) if train else 0)
         if test is None and train is not None:
-            chosen, pool = stratified_split(train.labels, pool, self.test_fraction, self.seed)
+            chosen, pool = self._split(train, pool, "test", self.test_fraction)
             test = ChosenImages(train, chosen)
         if test is None:
             raise ValueError("`source` has neither training nor test images")
         test_pool = torch.arange(len(test))
         if train is not None:
-            val, pool = stratified_split(train.labels, pool, self.val_fraction, self.seed)
+            val, pool = self._split(train, pool, "validation", self.val_fraction)
             self._parts |= {"train": (self._poisoned(train, pool), pool), "val": (train, val)}
-        search, held_out = stratified_split(test.labels, test_pool, self.search_fraction, self.seed)
+        search, held_out = self._split(test, test_pool, "search", self.search_fraction)
         self._parts |= {
             "test": (test, test_pool),
             "search": (test, search),
@@ -167,7 +170,7 @@ class ImageDataModule(L.LightningDataModule):
         images, indices = self._part("train")
         self._draws = (-1, Generator())  # a second fit draws what the first one drew
         subset = Subset(images, indices.tolist())
-        return self._loader(subset, DistributedSampler(subset, *self._ranks, seed=self.seed))
+        return self._loader(subset, EpochOrder(subset, *self._ranks, root_seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Yield the validation images; no loader without a validation part.
@@ -203,6 +206,12 @@ class ImageDataModule(L.LightningDataModule):
                 images[batch.poisoned] = self.stamp(images[batch.poisoned])
         return batch._replace(image=images)
 
+    def _split(
+        self, images: ImageSet, pool: Tensor, part: str, fraction: float
+    ) -> tuple[Tensor, Tensor]:
+        seed = derived_seed(self.seed, "split", part)
+        return stratified_split(images.labels, pool, fraction, seed)
+
     def _poisoned(self, train: ImageSet, pool: Tensor) -> ImageSet:
         if self.poison is None or self.stamp is None:
             return train
@@ -214,7 +223,7 @@ class ImageDataModule(L.LightningDataModule):
         epoch, generator = self._draws
         if epoch != self.trainer.current_epoch:
             epoch, rank = self.trainer.current_epoch, self.trainer.global_rank
-            generator = Generator().manual_seed(hash((self.seed, epoch, rank)) % 2**63)
+            generator = named_generator(self.seed, "augmentation", epoch, rank)
             self._draws = (epoch, generator)
         return generator
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from iscp_lightning.data.images import Batch, ImageSet
-from iscp_lightning.data.splits import class_index, derived_seed
+from iscp_lightning.data.splits import class_index
 from iscp_lightning.data.triggers import Stamp, Trigger
 from iscp_lightning.runs import write_json
+from iscp_lightning.seeds import named_generator
 
 BackdoorGoal = Literal["all_to_one", "all_to_all"]
 
@@ -88,7 +89,7 @@ class Poison:
                 f"`poison_rate`={self.poison_rate} of {len(labels)} training images is {count}, "
                 f"and {len(candidates)} can be poisoned"
             )
-        generator = Generator().manual_seed(derived_seed(seed, len(labels)))
+        generator = named_generator(seed, "poisoned images")
         order = torch.randperm(len(candidates), generator=generator)
         return candidates[order[:count]].sort().values
 

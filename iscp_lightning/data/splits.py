@@ -1,14 +1,17 @@
-"""Choosing images and classes: stratified splits, classes by index or name, seeds."""
+"""Choosing images and classes: stratified splits, the order of epochs, classes by index or name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Integral
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from iscp_lightning.seeds import derived_seed
 
 
 def stratified_split(
@@ -111,6 +114,24 @@ def _says(name: str, number: int) -> bool:
     return name == str(number) or (name.isdecimal() and int(name) == number)
 
 
-def derived_seed(*numbers: int) -> int:
-    """Return one well-mixed seed for a tuple of non-negative integers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+class EpochOrder(DistributedSampler[Any]):
+    """Shuffles a set anew in every epoch, by a seed that derives from root seed and epoch.
+
+    Args:
+        dataset: What is shuffled.
+        num_replicas: Number of ranks that share it.
+        rank: This one.
+        root_seed: The root seed.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], num_replicas: int, rank: int, *, root_seed: int
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank)
+        self.root_seed = root_seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of an epoch, counted from 0."""
+        super().set_epoch(0)  # the sampler adds seed and epoch
+        self.seed = derived_seed(self.root_seed, "order", epoch)

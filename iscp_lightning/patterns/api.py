@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from iscp_lightning.classifiers.checkpoints import classifier_hash
@@ -15,15 +15,14 @@ from iscp_lightning.data.images import ImageSet, MemoryImages
 from iscp_lightning.data.splits import class_indices, stratified_split
 from iscp_lightning.frozen import frozen_copy, module_device
 from iscp_lightning.patterns.canvas import choose_canvases, predict
+from iscp_lightning.patterns.descent import SignDescent
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.search import (
-    PatternSearch,
-    SearchPool,
-    SearchSettings,
-    SignDescent,
-)
+from iscp_lightning.patterns.pool import SearchPool
+from iscp_lightning.patterns.search import PatternSearch, SearchSettings
+from iscp_lightning.patterns.testset import fingerprint, require_names
 from iscp_lightning.ranks import rank_and_size, share, sum_rows
 from iscp_lightning.runs import provenance
+from iscp_lightning.seeds import derived_seed, named_generator
 
 
 def search_patterns(
@@ -56,7 +55,8 @@ def search_patterns(
         progress: Whether to show progress bars.
 
     Raises:
-        ValueError: for arguments out of range, NaN logits, or a test set too small to search.
+        ValueError: for arguments out of range, labels without a name, NaN logits, or a test set
+            too small to search.
         MissingCanvasError: if a class has no canvas of the wanted kind.
 
     Example:
@@ -75,9 +75,9 @@ def search_patterns(
             raise ValueError("`labels` must be given with a tensor of `images`")
         images = MemoryImages(images, labels)
     names = class_names or [str(k) for k in range(int(images.labels.max()) + 1)]
-    pool, _ = stratified_split(
-        images.labels, torch.arange(len(images)), search_fraction, settings.seed
-    )
+    settings = settings.seeded(0)
+    seed = derived_seed(settings.seed or 0, "split", "search")  # as ImageDataModule splits
+    pool, _ = stratified_split(images.labels, torch.arange(len(images)), search_fraction, seed)
     return run_search(
         classifier,
         images,
@@ -116,7 +116,11 @@ def run_search(
         progress: Whether to show progress bars.
         skip_missing: Leave classes without canvas out instead of raising.
         facts: Further provenance.
+
+    Raises:
+        ValueError: if a label has no name, and as for `search_patterns`.
     """
+    require_names(images.labels, class_names)
     frozen = frozen_copy(classifier, device)
     show = progress and rank_and_size()[0] == 0
     predictions = predict(frozen, images, device, len(class_names), show)
@@ -126,7 +130,7 @@ def run_search(
         classes,
         settings.canvas,
         settings.canvases_per_class,
-        settings.seed,
+        settings.seed or 0,
         class_names,
         skip_missing,
         show,
@@ -157,6 +161,7 @@ def run_search(
         search_indices,
         class_names,
         classifier_hash=classifier_hash(classifier),
+        test_set=fingerprint(images),
         **(facts or {}),
     )
 
@@ -194,7 +199,7 @@ def collect(
         search_indices=search_indices,
         class_names=tuple(class_names),
         settings=asdict(search.settings),
-        provenance=provenance(**facts),
+        provenance=provenance(fast_copy=", ".join(search.network.changes) or "unchanged", **facts),
     )
 
 
@@ -206,5 +211,5 @@ def random_classes(number: int, num_classes: int, seed: int) -> list[int]:
     """
     if not 1 <= number <= num_classes:
         raise ValueError(f"`random_classes` must lie in 1 to {num_classes}, got {number}")
-    generator = Generator().manual_seed(seed)
+    generator = named_generator(seed, "random classes")
     return sorted(torch.randperm(num_classes, generator=generator)[:number].tolist())

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from iscp_lightning.attacks.pgd import require_logits
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.data.splits import derived_seed
+from iscp_lightning.frozen import full_fp32
 from iscp_lightning.ranks import rank_and_size, share, sum_over_ranks
+from iscp_lightning.seeds import named_generator
 
 CanvasKind = Literal["positive", "negative", "random", "white"]
 WHITE = -1
@@ -50,6 +51,7 @@ class MissingCanvasError(ValueError):
     """A class has no image that could be its canvas."""
 
 
+@full_fp32()
 def predict(
     classifier: nn.Module,
     images: ImageSet,
@@ -161,7 +163,7 @@ def _candidates(
     if kind == "white":
         return [WHITE]
     if kind == "random":
-        generator = Generator().manual_seed(derived_seed(seed, target))
+        generator = named_generator(seed, "random canvases", target)
         return torch.randperm(len(labels), generator=generator).tolist()
     same = labels == target if kind == "positive" else labels != target
     members = (same & (predictions.label == target)).nonzero().squeeze(1)

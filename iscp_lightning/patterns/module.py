@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,26 +12,25 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import Classifier, classifier_hash, load_trained
+from iscp_lightning.classifiers import Classifier, load_trained
 from iscp_lightning.data import Batch, ImageDataModule
 from iscp_lightning.data.splits import class_indices
 from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.patterns.api import collect, random_classes
 from iscp_lightning.patterns.canvas import Canvases, choose_canvases, predict
+from iscp_lightning.patterns.descent import SignDescent
+from iscp_lightning.patterns.limits import require_search_trainer
 from iscp_lightning.patterns.mixing import pixel_count
+from iscp_lightning.patterns.origin import require_origin, search_origin
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
+from iscp_lightning.patterns.pool import SearchPool
 from iscp_lightning.patterns.power import PredictivePower, measured_indices
-from iscp_lightning.patterns.recovery import draw_recovery, measure_recovery
+from iscp_lightning.patterns.recovery import recover_trigger
 from iscp_lightning.patterns.results import write_search
-from iscp_lightning.patterns.search import (
-    PatternSearch,
-    SearchPool,
-    SearchSettings,
-    SignDescent,
-)
-from iscp_lightning.patterns.strategy import ClassParallelStrategy
+from iscp_lightning.patterns.search import PatternSearch, SearchSettings
+from iscp_lightning.patterns.testset import require_drawable, require_names
 from iscp_lightning.ranks import share, sum_rows
-from iscp_lightning.runs import finite, is_dry, may_write
+from iscp_lightning.runs import is_dry, may_write
 
 CHECKPOINT_KEY = "pattern_search"
 
@@ -93,6 +89,7 @@ class PatternSearchModule(L.LightningModule):
         self.measure_on = measure_on
         self.measure_canvases = measure_canvases
         self.engine: PatternSearch | None = None
+        self._searched: dict[str, Any] = {}  # the origin of the masks
         self.automatic_optimization = False
         self.results: dict[str, Any] = {}
 
@@ -106,56 +103,47 @@ class PatternSearchModule(L.LightningModule):
             self.objectives,
             self._data.search_indices,
             self._data.class_names,
-            classifier_hash=classifier_hash(self._given[0]),
+            classifier_hash=self._searched["classifier"],
+            test_set=self._searched["test_set"],
         )
 
     def setup(self, stage: str) -> None:
         """Rank the canvases on the device, shared out over ranks, and make the masks.
 
+        A fit always begins a search anew; a test measures the patterns that the module holds.
+
         Raises:
-            MisconfigurationException: for several processes without `class_parallel`, or a
-                Trainer precision other than fp32.
-            ValueError: if the classifier or the arguments do not fit the data.
+            MisconfigurationException: for several processes without `class_parallel`, a Trainer
+                precision other than fp32, or Trainer options that would leave steps or images out.
+            ValueError: if the classifier or the arguments do not fit the data, or the data of a
+                test are not those of the search.
         """
-        strategy = self.trainer.strategy
-        if self.trainer.world_size > 1 and not isinstance(strategy, ClassParallelStrategy):
-            raise MisconfigurationException(
-                "`strategy` must be class_parallel to search with several processes, got "
-                f"{type(strategy).__name__}, which would average the masks"
-            )
-        if self.trainer.precision != "32-true":
-            raise MisconfigurationException(
-                "`trainer.precision` must be 32-true for a search, whose own precision is "
-                f"`search.precision`, got {self.trainer.precision}"
-            )
+        require_search_trainer(self.trainer, stage, self.search.search_epochs)
         self._check_data()
         if stage == "fit":
             self.trainer.fit_loop.max_epochs = self.search.search_epochs
             # a data module's own training loader would otherwise win over the one below
             self.trainer.fit_loop._data_source.instance = self
-        if self.engine is None:
-            data, device = self._data, strategy.root_device
-            self._frozen = (frozen_copy(self._given[0], device),)
-            names = data.class_names
-            chosen = (
-                random_classes(self.random_classes, len(names), self.search.seed)
-                if self.random_classes is not None
-                else class_indices(self.classes, names)
-            )
-            predictions = predict(
-                self._frozen[0], data.test_images, device, len(names), self._shows_bars
-            )
-            canvases = choose_canvases(
-                predictions,
-                data.test_images,
-                chosen,
-                self.search.canvas,
-                self.search.canvases_per_class,
-                self.search.seed,
-                names,
-                progress=self._shows_bars,
-            )
-            self._build(canvases, None)
+        elif self.engine is not None:
+            require_origin(self._origin, self._searched, "the patterns were searched")
+            return
+        data, device = self._data, self.trainer.strategy.root_device
+        self._frozen = (frozen_copy(self._given[0], device),)
+        names, settings = data.class_names, self._settings
+        predictions = predict(
+            self._frozen[0], data.test_images, device, len(names), self._shows_bars
+        )
+        canvases = choose_canvases(
+            predictions,
+            data.test_images,
+            self._chosen,
+            settings.canvas,
+            settings.canvases_per_class,
+            settings.seed or 0,
+            names,
+            progress=self._shows_bars,
+        )
+        self._build(canvases, None)
 
     def train_dataloader(self) -> range:
         """Return one item per step of a pass."""
@@ -221,8 +209,15 @@ class PatternSearchModule(L.LightningModule):
         """Log the mean predictive power of the winners and write patterns, figures and results."""
         power = self.power.result()
         if may_write(self.trainer):
-            folder = Path(self.trainer.default_root_dir)
-            further = self._recovery(folder)
+            folder, data = Path(self.trainer.default_root_dir), self._data
+            further = recover_trigger(
+                folder,
+                self._found,
+                data.poison,
+                data.stamp,
+                self.pattern_sizes[0],
+                self._recorded_poison,
+            )
             self.results = write_search(
                 folder,
                 self._found,
@@ -244,31 +239,27 @@ class PatternSearchModule(L.LightningModule):
         checkpoint[CHECKPOINT_KEY] = {
             "canvases": list(engine.canvases),
             "problems_per_forward": engine.problems_per_forward,
-            "origin": self._origin,
+            "origin": self._searched,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Search on the checkpoint's canvases.
 
         Raises:
-            ValueError: if the checkpoint is of another classifier, other settings or images.
+            ValueError: if it is of another classifier, other settings, classes or images.
         """
         stored = checkpoint[CHECKPOINT_KEY]
-        for name, value in self._origin.items():
-            if stored["origin"][name] != value:
-                raise ValueError(
-                    f"the checkpoint was made with another `{name}`: {stored['origin'][name]}, "
-                    f"not {value}"
-                )
+        require_origin(self._origin, stored["origin"], "the checkpoint was made")
         self._build(Canvases(*stored["canvases"]), stored["problems_per_forward"])
 
     def _build(self, canvases: Canvases, problems_per_forward: int | None) -> None:
         data, device = self._data, self.trainer.strategy.root_device
+        self._searched = self._origin
         self.engine = PatternSearch(
             self._frozen[0],
             canvases,
             SearchPool.take(data.test_images, data.search_indices, device, self._shows_bars),
-            self.search,
+            self._settings,
             len(data.class_names),
             share(range(len(canvases.targets))),
             problems_per_forward,
@@ -279,25 +270,6 @@ class PatternSearchModule(L.LightningModule):
         objectives = torch.full((len(masks),), torch.nan, device=device)
         self.register_buffer("objectives", objectives)
 
-    def _recovery(self, folder: Path) -> dict[str, Any]:
-        poison, stamp, found = self._data.poison, self._data.stamp, self._found
-        if poison is None or stamp is None or poison.goal != "all_to_one":
-            return {}
-        if bool((stamp.mask > 0).all()):
-            return {}  # a trigger all over the image has no place to compare
-        target = poison.target_index(self._data.class_names)
-        if target not in found.targets.tolist():
-            return {}
-        if self._recorded_poison not in (None, finite(asdict(poison))):
-            warnings.warn(
-                f"the classifier was trained with another backdoor ({self._recorded_poison}) than "
-                "`data.poison`: give the training's --data.poison options",
-                stacklevel=2,
-            )
-        recovery = measure_recovery(found, stamp, target, self.pattern_sizes[0])
-        draw_recovery(folder, found, stamp, recovery)
-        return {"trigger_recovery": recovery}
-
     def _gathered(self) -> dict[str, Tensor]:
         owned = self._engine.owned.tolist()
         names = ("mask", "mask_sums", "objectives")
@@ -305,6 +277,9 @@ class PatternSearchModule(L.LightningModule):
 
     def _check_data(self) -> None:
         data, given = self._data, self._given[0]
+        _ = self._chosen  # raises, before anything is ranked
+        require_names(data.test_images.labels, data.class_names)
+        require_drawable(data.test_images)
         if isinstance(given, Classifier) and given.spec.num_classes != data.num_classes:
             raise ValueError(
                 f"`classifier` knows {given.spec.num_classes} classes, the data have "
@@ -318,13 +293,22 @@ class PatternSearchModule(L.LightningModule):
             )
 
     @property
+    def _settings(self) -> SearchSettings:
+        return self.search.seeded(self._data.seed)
+
+    @property
+    def _chosen(self) -> list[int]:
+        names = self._data.class_names
+        if self.random_classes is not None:
+            return random_classes(self.random_classes, len(names), self._settings.seed or 0)
+        return class_indices(self.classes, names)
+
+    @property
     def _origin(self) -> dict[str, Any]:
-        searched = self._data.search_indices.numpy().tobytes()
-        return {
-            "classifier": classifier_hash(self._given[0]),
-            "search": asdict(self.search),
-            "search_fraction": hashlib.sha256(searched).hexdigest(),
-        }
+        data = self._data
+        return search_origin(
+            self._given[0], data.test_images, data.search_indices, self._settings, self._chosen
+        )
 
     @property
     def _shows_bars(self) -> bool:

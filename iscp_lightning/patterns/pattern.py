@@ -45,7 +45,8 @@ class PatternSet:
         search_indices: (n,) int64, the test images that the search used.
         class_names: Name of every class of the data set.
         settings: The search's settings as plain values.
-        provenance: Versions, time, hash of the classifier, ...
+        provenance: Versions, time, hash of the classifier, fingerprint of the test set, what the
+            searched copy of the classifier was changed in for speed, ...
         results: What was measured, as in `results.json`; empty before a measurement.
     """
 
@@ -113,6 +114,9 @@ class PatternSet:
             pattern_sizes: Sizes as shares of the pixels.
             measure_on: The images the search has not seen, or all.
             progress: Whether to show a progress bar.
+
+        Raises:
+            ValueError: if the images are not those that were searched, or none is held out.
         """
         if isinstance(images, Tensor):
             if labels is None:

@@ -11,8 +11,9 @@ from torchmetrics import Metric
 from tqdm.auto import tqdm
 
 from iscp_lightning.data.images import Batch, ImageSet, to_float
-from iscp_lightning.frozen import frozen_copy, module_device
+from iscp_lightning.frozen import frozen_copy, full_fp32, module_device
 from iscp_lightning.patterns.mixing import paste, top_pixels
+from iscp_lightning.patterns.testset import require_names, require_same
 from iscp_lightning.ranks import gather, share
 
 if TYPE_CHECKING:
@@ -27,10 +28,18 @@ class PatternPower(NamedTuple):
     Attributes:
         predictive_power: (P, S) float64, NaN where the class is never predicted right.
         clean_accuracy: (K,) float64 share of each class's images predicted right, NaN without any.
+        images: (K,) int64 number of each class's images.
     """
 
     predictive_power: Tensor
     clean_accuracy: Tensor
+    images: Tensor
+
+    @property
+    def overall_clean_accuracy(self) -> Tensor:
+        """() share of all images predicted right, whatever their class."""
+        right = (self.clean_accuracy.nan_to_num(0) * self.images).round()
+        return right.sum() / self.images.sum()
 
     @property
     def mean(self) -> Tensor:
@@ -80,6 +89,7 @@ class PredictivePower(Metric):
         for name, shape in (shapes | {"correct": (classes,), "seen": (classes,)}).items():
             self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
+    @full_fp32()
     def update(self, classifier: nn.Module, batch: Batch) -> None:
         """Classify a batch clean and with every pattern pasted on its non-target images.
 
@@ -88,6 +98,8 @@ class PredictivePower(Metric):
             batch: float32 images in [0, 1]; `index` leaves a canvas out of its own measurement.
         """
         image, device = batch.image, batch.image.device
+        if len(image) == 0:  # many networks cannot take an empty batch
+            return
         with torch.no_grad():
             right = classifier(image).argmax(1) == batch.label
             self.seen += batch.label.bincount(minlength=len(self.seen))
@@ -97,6 +109,8 @@ class PredictivePower(Metric):
                 others = batch.label != target
                 others &= batch.index != self.canvas_indices[row].to(device)
                 images = image[others]
+                if len(images) == 0:
+                    continue
                 self.pasted[row] += len(images)
                 canvas = to_float(self.canvases[row].to(device))
                 for column, selected in enumerate(self.selected[row].to(device)):
@@ -105,16 +119,20 @@ class PredictivePower(Metric):
 
     def result(self) -> PatternPower:
         """Return what `compute` does, in full shape: torchmetrics squeezes single values."""
-        power, clean = self.compute()
-        return PatternPower(power.reshape(self.hits.shape), clean.reshape(self.seen.shape))
+        power, clean, images = self.compute()
+        classes = self.seen.shape
+        return PatternPower(
+            power.reshape(self.hits.shape), clean.reshape(classes), images.reshape(classes)
+        )
 
     def compute(self) -> PatternPower:
         """Return predictive power and clean accuracy over all batches."""
         # on the CPU: not every device has float64
-        clean = self.correct.cpu().double() / self.seen.cpu()
+        images = self.seen.cpu()
+        clean = self.correct.cpu().double() / images
         success = self.hits.cpu().double() / self.pasted.cpu()
         power = success / clean[self.targets].unsqueeze(1)
-        return PatternPower(torch.where(power.isinf(), torch.nan, power), clean)
+        return PatternPower(torch.where(power.isinf(), torch.nan, power), clean, images)
 
 
 def measure_power(
@@ -139,8 +157,10 @@ def measure_power(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: if no image is held out.
+        ValueError: if no image is held out, a label has no name, or another test set was searched.
     """
+    require_same(patterns.provenance, images)
+    require_names(images.labels, patterns.class_names)
     device = device or module_device(classifier)
     frozen = frozen_copy(classifier, device)
     indices = measured_indices(patterns, torch.arange(len(images)), measure_on)
@@ -166,7 +186,7 @@ def measure_shared(
     shares = gather((mine, power.predictive_power))
     values = torch.cat([value for _, value in shares])
     order = torch.cat([index for index, _ in shares]).argsort()
-    return PatternPower(values[order], power.clean_accuracy)
+    return power._replace(predictive_power=values[order])
 
 
 def measured_indices(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,51 @@ import torch
 from torch import Tensor
 
 from iscp_lightning import figures
+from iscp_lightning.data.poison import Poison
 from iscp_lightning.data.triggers import Stamp
 from iscp_lightning.patterns.mixing import overlap
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.results import canvas_pixels, pattern_pixels
-from iscp_lightning.runs import save_figure
+from iscp_lightning.runs import finite, save_figure
+
+
+def recover_trigger(
+    folder: Path,
+    patterns: PatternSet,
+    poison: Poison | None,
+    stamp: Stamp | None,
+    pattern_size: float,
+    recorded: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Compare patterns with the trigger of poisoned data, and draw the comparison.
+
+    Args:
+        folder: The run folder.
+        patterns: All patterns of a search.
+        poison: How the data are poisoned.
+        stamp: The true trigger.
+        pattern_size: q, share of the pixels.
+        recorded: How the classifier's training data were poisoned, where it is known; other
+            poison gives a warning.
+
+    Returns:
+        What results.json says of it; empty where there is no trigger, no one target class, or a
+        trigger all over the image, which has no place to compare.
+    """
+    if poison is None or stamp is None or poison.goal != "all_to_one" or bool(stamp.mask.all()):
+        return {}
+    target = poison.target_index(patterns.class_names)
+    if target not in patterns.targets.tolist():
+        return {}
+    if recorded not in (None, finite(asdict(poison))):
+        warnings.warn(
+            f"the classifier was trained with another backdoor ({recorded}) than `data.poison`: "
+            "give the training's --data.poison options",
+            stacklevel=2,
+        )
+    recovery = measure_recovery(patterns, stamp, target, pattern_size)
+    draw_recovery(folder, patterns, stamp, recovery)
+    return {"trigger_recovery": recovery}
 
 
 def center_distance(selected: Tensor, trigger: Tensor) -> Tensor:

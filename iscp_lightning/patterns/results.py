@@ -41,6 +41,10 @@ def summarize(
         power: Their predictive power (M, S) and the clean accuracy (K,).
         pattern_sizes: The S sizes.
         measure_on: `held_out` or `full`.
+
+    Returns:
+        Among others `clean_accuracy`, the share of all `measured_images` predicted right, and
+        `mean_clean_accuracy`, the mean over the searched classes that have images.
     """
     position = {row: i for i, row in enumerate(measured.tolist())}
     keys = [f"{size:g}" for size in pattern_sizes]
@@ -79,13 +83,15 @@ def summarize(
             }
         )
     of_winners = [position[row] for row in patterns.winners.tolist()]
-    winners = PatternPower(values[of_winners], power.clean_accuracy)
+    winners = power._replace(predictive_power=values[of_winners])
     result: dict[str, Any] = {
         "mean_predictive_power": dict(zip(keys, winners.mean.tolist(), strict=True)),
         "std_predictive_power": dict(zip(keys, winners.std.tolist(), strict=True)),
         "classes_defined": dict(zip(keys, winners.defined.tolist(), strict=True)),
-        "clean_accuracy": float(power.clean_accuracy.nanmean()),
+        "clean_accuracy": float(power.overall_clean_accuracy),
+        "mean_clean_accuracy": float(power.clean_accuracy[patterns.targets.unique()].nanmean()),
         "measured_on": measure_on,
+        "measured_images": int(power.images.sum()),
     }
     if len(measured) == len(patterns) and len(patterns) > len(of_winners):
         maxima = torch.stack([rows.max(0).values for rows in best]).nanmean(0)
@@ -100,17 +106,18 @@ def summarize(
 
 
 def format_table(results: dict[str, Any]) -> str:
-    """Return accuracy and predictive power of the searched classes and their means as a table."""
+    """Return accuracy and predictive power of the searched classes and their means as a table.
+
+    The accuracy on all images, also those of other classes, stands below it.
+    """
     sizes = list(results["mean_predictive_power"])
     head = ["class", "clean accuracy", *(f"PW {100 * float(size):g} %" for size in sizes)]
     rows = [
         [entry["name"], entry["clean_accuracy"], *entry["predictive_power"].values()]
         for entry in results["classes"]
     ]
-    accuracies = [entry["clean_accuracy"] for entry in results["classes"]]
-    known = [a for a in accuracies if a is not None and a == a]
-    accuracy = sum(known) / len(known) if known else None
-    rows.append(["mean", accuracy, *results["mean_predictive_power"].values()])
+    means = results["mean_predictive_power"].values()
+    rows.append(["mean", results["mean_clean_accuracy"], *means])
     text = [head] + [[row[0], *(_number(value) for value in row[1:])] for row in rows]
     widths = [max(len(row[i]) for row in text) for i in range(len(head))]
     lines = [
@@ -123,7 +130,9 @@ def format_table(results: dict[str, Any]) -> str:
         for row in text
     ]
     rule = "-" * len(lines[0])
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    images = f"{results['measured_images']} {results['measured_on']} images"
+    overall = f"clean_accuracy: {_number(results['clean_accuracy'])} of {images}"
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], overall])
 
 
 def write_search(
@@ -168,7 +177,7 @@ def write_search(
 
 
 def write_dynamics(
-    folder: Path, snapshots: Sequence[PatternSet], class_names: Sequence[str]
+    folder: Path, snapshots: Sequence[PatternSet], class_names: Sequence[str], prefix: str = ""
 ) -> None:
     """Write the figures of a training's snapshots: learning dynamics (Figure 4) and settling.
 
@@ -176,6 +185,7 @@ def write_dynamics(
         folder: The run folder.
         snapshots: Winning patterns per epoch, in order of epochs, measured.
         class_names: Name of each class.
+        prefix: What the files' names begin with.
     """
     epochs = [snapshot.provenance["epoch"] for snapshot in snapshots]
     classes = sorted({int(t) for snapshot in snapshots for t in snapshot.targets})[:SHOWN_CLASSES]
@@ -200,7 +210,7 @@ def write_dynamics(
                 iou[at] = overlap(selected[[row]], last[[other]]).item()
     accuracies = [snapshot.results["clean_accuracy"] for snapshot in snapshots]
     save_figure(
-        folder / "figures" / "learning_dynamics.png",
+        folder / "figures" / f"{prefix}learning_dynamics.png",
         figures.pattern_grid(
             grid,
             row_labels=[class_names[k] for k in classes],
@@ -214,7 +224,7 @@ def write_dynamics(
     )
     if len(epochs) > 1:
         save_figure(
-            folder / "figures" / "settling.png",
+            folder / "figures" / f"{prefix}settling.png",
             figures.settling_curves(
                 epochs,
                 iou,

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.data.splits import derived_seed
+from iscp_lightning.data.images import to_float
+from iscp_lightning.frozen import full_fp32
 from iscp_lightning.patterns.canvas import Canvases, CanvasKind
 from iscp_lightning.patterns.mixing import mix
+from iscp_lightning.patterns.pool import SearchPool
 from iscp_lightning.patterns.prepared import Precision, prepare
+from iscp_lightning.seeds import named_generator
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class SearchSettings:
         canvas: Which images are canvases: `positive`, `negative`, `random` or `white`.
         canvases_per_class: N; the white canvas is one whatever N.
         precision: `fp32`, or `bf16` for speed.
-        micro_batch_size: Most images in one forward pass; bounds the memory.
-        seed: Fixes the image order and the random canvases.
+        micro_batch_size: Most images in one forward pass, at least `search_batch_size`; bounds the
+            memory.
+        seed: Root seed of image order and random canvases; None is the data module's, else 0.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -52,7 +55,7 @@ class SearchSettings:
     canvases_per_class: int = 5
     precision: Precision = "fp32"
     micro_batch_size: int = 128
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -63,18 +66,27 @@ class SearchSettings:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
+        if self.micro_batch_size < self.search_batch_size:
+            raise ValueError(
+                "`micro_batch_size` must be at least `search_batch_size` "
+                f"({self.search_batch_size}), got {self.micro_batch_size}"
+            )
         sparsities = self.sparsity if isinstance(self.sparsity, list) else [self.sparsity]
         if not sparsities or any(value < 0 for value in sparsities):
             raise ValueError(f"`sparsity` must be 0 or more, got {self.sparsity}")
         if not 0 < self.step_size <= 1:
             raise ValueError(f"`step_size` must lie in (0, 1], got {self.step_size}")
-        if self.seed < 0:
+        if self.seed is not None and self.seed < 0:
             raise ValueError(f"`seed` must be 0 or more, got {self.seed}")
         for name, kinds in (("canvas", get_args(CanvasKind)), ("precision", get_args(Precision))):
             if getattr(self, name) not in kinds:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(kinds)}, got {getattr(self, name)!r}"
                 )
+
+    def seeded(self, root_seed: int) -> SearchSettings:
+        """Return the settings with a seed: their own, or else the given one."""
+        return replace(self, seed=root_seed) if self.seed is None else self
 
     def sparsity_of(self, targets: Tensor, num_classes: int) -> Tensor:
         """Return alpha for each target class, float32, same shape as `targets`.
@@ -90,61 +102,6 @@ class SearchSettings:
                 f"got {len(self.sparsity)}"
             )
         return torch.tensor(self.sparsity)[targets]
-
-
-class SearchPool(NamedTuple):
-    """D_n: the images that canvases are mixed with.
-
-    Attributes:
-        images: uint8 (n, C, H, W).
-        labels: (n,) int64.
-        indices: (n,) int64 positions in the test set.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-
-    @classmethod
-    def take(
-        cls, images: ImageSet, indices: Tensor, device: torch.device, progress: bool = False
-    ) -> SearchPool:
-        """Return the chosen images of a set, on `device`.
-
-        Raises:
-            ValueError: if none is chosen.
-        """
-        if len(indices) == 0:
-            raise ValueError(
-                "`search_fraction` leaves no search image: increase it or the test set"
-            )
-        pixels = images.read(indices, "reading search images" if progress else None)
-        return cls(pixels.to(device), images.labels[indices], indices)
-
-
-class SignDescent(torch.optim.Optimizer):
-    """m <- clip(m - eta * sign(dL/dm), 0, 1), lines 6 to 8 of Algorithm 1.
-
-    Args:
-        masks: The masks.
-        step_size: eta.
-    """
-
-    def __init__(self, masks: Sequence[Tensor], step_size: float) -> None:
-        super().__init__(masks, {"lr": step_size})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # noqa: ANN401
-        """Move every mask value by 0 or eta, within [0, 1]; return the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for mask in group["params"]:
-                if mask.grad is not None:
-                    mask.sub_(group["lr"] * mask.grad.sign()).clamp_(0, 1)
-        return loss
 
 
 class PatternSearch:
@@ -187,7 +144,7 @@ class PatternSearch:
         self._canvas_pixels = canvases.images.to(self.device)
         count = len(canvases.targets)
         self.owned = torch.tensor(list(range(count)) if owned is None else list(owned)).long()
-        fitting = max(1, settings.micro_batch_size // settings.search_batch_size)
+        fitting = settings.micro_batch_size // settings.search_batch_size
         balanced = math.ceil(count / max(1, math.ceil(count / fitting)))
         self.problems_per_forward = problems_per_forward or max(1, balanced)
         self._candidates = [self._pool_rows(problem) for problem in range(count)]
@@ -208,6 +165,7 @@ class PatternSearch:
         shape = self.canvases.images.shape
         return torch.full((shape[0], *shape[2:]), 0.5, device=self.device)
 
+    @full_fp32()
     def step(
         self,
         masks: Tensor,
@@ -269,6 +227,7 @@ class PatternSearch:
         penalty = self.sparsity[rows] * masks.mean((1, 2))
         return cross_entropy.view(len(rows), -1) + penalty.unsqueeze(1)
 
+    @full_fp32()
     @torch.no_grad()
     def objectives(self, masks: Tensor, progress: bool = False) -> Tensor:
         """Return the mean of Eq. (2) over each owned problem's search images, float32 (P,).
@@ -330,8 +289,8 @@ class PatternSearch:
             for row, problem in enumerate(self.owned.tolist()):
                 target = int(self.canvases.targets[problem])
                 canvas = int(self.canvases.indices[problem]) + 1
-                generator = Generator().manual_seed(
-                    derived_seed(self.settings.seed, target, canvas, epoch)
+                generator = named_generator(
+                    self.settings.seed or 0, "search images", target, canvas, epoch
                 )
                 candidates = self._candidates[problem]
                 shuffled = torch.randperm(len(candidates), generator=generator)

@@ -107,8 +107,8 @@ class Masked(nn.Module):
 
 
 def test_a_model_with_rounded_inputs_is_caught():
-    model, images = one_pixel([0.01 * i for i in range(1, 11)])
-    found = evaluate_robustness(Masked(model), images, torch.arange(10), epsilon=0.05)
+    model, images = one_pixel([0.01 * i for i in range(1, 11)] * 10)
+    found = evaluate_robustness(Masked(model), images, torch.arange(100), epsilon=0.05)
     assert found.robust_accuracy > 0.5  # an illusion: every image is within 0.1 of the border
     assert any("noise" in flag for flag in found.flags)
 

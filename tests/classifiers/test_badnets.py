@@ -1,6 +1,7 @@
 """Tests of BadNetsModule: its measures by hand, and a backdoor that is really learned."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from trainers import quiet_trainer
 
 from iscp_lightning.classifiers import BadNetsModule, NaturalModule
-from iscp_lightning.data import ImageDataModule, Poison, Shapes, Trigger
+from iscp_lightning.data import ImageDataModule, MemoryImages, Poison, Shapes, Trigger
 
 
 def shapes(poison: Poison | None) -> ImageDataModule:
@@ -65,6 +66,38 @@ def test_measures_on_a_classifier_known_by_heart(tmp_path, goal, success):
     assert matrix[0, 3] == 10
     assert matrix[5, 5] == 10
     assert (tmp_path / "figures" / "triggered_predictions.png").is_file()
+
+
+class SortedShapes(Shapes):
+    """Test images class after class, as image folders list them; all training images are of 3."""
+
+    def train(self) -> MemoryImages:
+        images = super().train()
+        return MemoryImages(images.images, torch.full_like(images.labels, 3))
+
+    def test(self) -> MemoryImages:
+        images = super().test()
+        order = images.labels.argsort(stable=True)
+        return MemoryImages(images.images[order], images.labels[order])
+
+
+class NoEmptyBatch(Backdoored):
+    """Fails like networks that `view` their batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert len(images) > 0, "an empty batch"
+        return super().forward(images)
+
+
+def test_batches_of_the_target_class_alone(tmp_path):
+    """No empty batch reaches the classifier, even if no image can be triggered at all."""
+    poison = Poison(target=3, clean_label=True)
+    data = ImageDataModule(SortedShapes(200, 100, 16), batch_size=10, poison=poison)
+    module, trainer = BadNetsModule(NoEmptyBatch()), quiet_trainer(tmp_path)
+    (tested, _) = trainer.test(module, datamodule=data, verbose=False)
+    assert tested["test/attack_success_rate"] == pytest.approx(80 / 90)
+    (validated,) = trainer.validate(module, datamodule=data, verbose=False)
+    assert math.isnan(validated["val/attack_success_rate"])
 
 
 def test_a_backdoor_is_learned_and_the_run_keeps_what_was_poisoned(tmp_path):

@@ -130,7 +130,7 @@ def test_a_name_gets_the_classes_and_size_that_are_asked_for():
     loaded = load_classifier("resnet20", num_classes=3, image_size=(8, 9))
     assert isinstance(loaded, Classifier)
     assert (loaded.spec.num_classes, loaded.spec.image_size) == (3, (8, 9))
-    with pytest.raises(ValueError, match=r"'no\.ckpt' is neither an existing weights file nor"):
+    with pytest.raises(ValueError, match=r"`classifier`=no\.ckpt is not an existing file"):
         load_classifier("no.ckpt")
 
 

@@ -18,7 +18,8 @@ from iscp_lightning.attacks import PGD, Epsilon
 from iscp_lightning.attacks.pgd import eval_mode
 from iscp_lightning.classifiers import FreeModule, MadryModule, load_classifier
 from iscp_lightning.cli import main
-from iscp_lightning.data import Batch, ImageDataModule, Shapes
+from iscp_lightning.data import Batch, ImageDataModule, MemoryImages, Shapes
+from iscp_lightning.runs import finite
 
 WEAK = PGD(Epsilon("2/255"), Epsilon("1/255"), steps=2, random_start=False)
 
@@ -192,6 +193,7 @@ def test_a_users_own_checkpoints_are_written_too(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.filterwarnings("ignore:catastrophic overfitting")
 def test_the_noise_depends_on_seed_and_epoch_alone(tmp_path):
     """So that an interrupted training goes on like an uninterrupted one."""
     attack = PGD(Epsilon("8/255"), Epsilon("10/255"), steps=1)
@@ -290,8 +292,64 @@ def test_a_free_run_of_few_steps_has_a_long_enough_schedule(tmp_path):
     assert fitting.global_step == 8
 
 
+class Buffers(L.Callback):
+    """Keeps the statistics of batch normalisation that each rank has validated with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
+        if not trainer.sanity_checking:
+            torch.save(
+                dict(pl_module.classifier.named_buffers()),
+                self.folder / f"{trainer.current_epoch}-{trainer.global_rank}.pt",
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [FreeModule, MadryModule])
+def test_all_ranks_validate_one_classifier(tmp_path, kind):
+    """The statistics of batch normalisation are rank 0's, though each rank saw other images."""
+    arguments = {"replays": 2} if kind is FreeModule else {}
+    module = kind(network(), attack=WEAK, evaluation_attack=WEAK, optimizer=sgd, **arguments)
+    fitting = quiet_trainer(
+        tmp_path, max_epochs=2, devices=2, strategy="ddp_fork", callbacks=[Buffers(tmp_path)]
+    )
+    fitting.fit(module, datamodule=shapes())
+    before = dict(network().named_buffers())
+    for epoch in (0, 1):
+        ranks = [torch.load(tmp_path / f"{epoch}-{rank}.pt") for rank in (0, 1)]
+        assert not torch.equal(
+            ranks[0]["network.bn1.running_mean"], before["network.bn1.running_mean"]
+        )
+        for name, value in ranks[0].items():
+            assert torch.equal(value, ranks[1][name]), name
+
+
+def test_a_class_without_images_has_no_robust_accuracy(tmp_path):
+    class NoStars(Shapes):
+        def test(self) -> MemoryImages:
+            images = super().test()
+            kept = images.labels != 3
+            return MemoryImages(images.pixels(range(40))[kept], images.labels[kept])
+
+    data = ImageDataModule(NoStars(20, 40, 16), batch_size=16)
+    module = MadryModule(network(), evaluation_attack=WEAK)
+    fitting = quiet_trainer(tmp_path)
+    fitting.test(module, datamodule=data, verbose=False)
+    for name in ("clean_accuracy", "robust_accuracy"):
+        assert fitting.callback_metrics[f"test/{name}/star"].isnan()
+        assert not fitting.callback_metrics[f"test/{name}"].isnan()
+    found = finite({k: v.item() for k, v in fitting.callback_metrics.items()})
+    assert found["test/robust_accuracy/star"] is None
+
+
 def test_other_precisions_are_refused(tmp_path):
-    with pytest.raises(MisconfigurationException, match=r"32-true or bf16-mixed.*bf16-true"):
+    with pytest.raises(
+        MisconfigurationException, match=r"32-true or bf16-mixed for Mad.*bf16-true"
+    ):
         quiet_trainer(tmp_path, max_epochs=1, precision="bf16-true").fit(
             MadryModule(network(), attack=WEAK), datamodule=shapes()
         )

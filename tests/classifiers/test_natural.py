@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers import NaturalModule
@@ -146,11 +147,14 @@ class Fixed(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.one_hot(images[:, 0, 0, 0].long(), 3) * self.scale
+        return F.one_hot(images[:, 0, 0, 0].long(), 4) * self.scale
 
 
 def test_accuracy_per_class_without_a_data_module():
-    """Classes count as often as they occur: 3/4 of class 0, 1/2 of class 1, none of class 2."""
+    """Classes count as often as they occur: 3/4 of class 0, 1/2 of class 1, 0/1 of class 2.
+
+    Of class 3 there is no image, so nothing is known.
+    """
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2])
     predictions = torch.tensor([0, 0, 0, 1, 1, 0, 0])
     images = predictions.view(-1, 1, 1, 1).float()
@@ -158,13 +162,27 @@ def test_accuracy_per_class_without_a_data_module():
         Batch(images[part], labels[part], torch.arange(7)[part])
         for part in (slice(0, 3), slice(3, 7))
     ]
-    module = NaturalModule(Fixed(), num_classes=3)
+    module = NaturalModule(Fixed(), num_classes=4)
     trainer = _trainer()
     loader = torch.utils.data.DataLoader(batches, batch_size=None)
-    for _ in range(2):  # nothing is carried over to a second test
-        (results,) = trainer.test(module, loader, verbose=False)
-        expected = {"": 4 / 7, "/0": 3 / 4, "/1": 1 / 2, "/2": 0.0}
-        assert results == pytest.approx({f"test/clean_accuracy{k}": v for k, v in expected.items()})
+    expected = {"": 4 / 7, "/0": 3 / 4, "/1": 1 / 2, "/2": 0.0, "/3": math.nan}
+    for stage, name in (("test", "test"), ("test", "test"), ("validate", "val")):
+        (results,) = getattr(trainer, stage)(module, loader, verbose=False)
+        known = {f"{name}/clean_accuracy{k}": v for k, v in expected.items()}
+        assert results == pytest.approx(known, nan_ok=True)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])  # no 16-mixed on a CPU
+def test_precisions_that_keep_images_in_fp32(precision: str):
+    _trainer(precision=precision).fit(NaturalModule(_linear()), datamodule=_data())
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_other_precisions_are_refused_before_the_first_step(precision: str, stage: str):
+    message = f"`trainer.precision` must be 32-true or bf16-mixed or 16-mixed.*got {precision}"
+    with pytest.raises(MisconfigurationException, match=message):
+        getattr(_trainer(precision=precision), stage)(NaturalModule(_linear()), datamodule=_data())
 
 
 def test_compiling_keeps_the_names_of_the_weights():
@@ -180,3 +198,27 @@ def test_a_given_module_is_trained_itself_in_training_mode():
     module = NaturalModule(network)
     assert module.classifier is network
     assert network.training
+
+
+def _noisy() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 16 * 16, 10))
+
+
+def _constant(optimizer: Any) -> Any:
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+
+
+@pytest.mark.parametrize("val_fraction", [0.2, 0.0])
+def test_a_resumed_training_with_dropout_is_as_without_a_break(tmp_path, val_fraction):
+    def fit(epochs: int, start: Any = None) -> NaturalModule:
+        torch.manual_seed(7 if start else 1)  # a new process has drawn something else
+        data = ImageDataModule(Shapes(60, 20, 16), batch_size=20, val_fraction=val_fraction)
+        module, trainer = NaturalModule(_noisy(), scheduler=_constant), _trainer(epochs)
+        trainer.fit(module, datamodule=data, ckpt_path=start)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return module
+
+    fit(1)
+    resumed, whole = fit(3, tmp_path / "1.ckpt"), fit(3)
+    assert torch.equal(resumed.classifier[2].weight, whole.classifier[2].weight)

@@ -3,7 +3,6 @@ import torch
 from toys import Linear
 
 from iscp_lightning.data import MemoryImages
-from iscp_lightning.data.splits import derived_seed
 from iscp_lightning.patterns.canvas import (
     WHITE,
     MissingCanvasError,
@@ -93,9 +92,3 @@ def test_nan_logits_name_the_class():
 def test_fewer_logits_than_classes_are_refused():
     with pytest.raises(ValueError, match="2 logits for 3 classes"):
         predict(Linear(torch.zeros(2, 4, 4)), IMAGES, torch.device("cpu"), 3)
-
-
-def test_derived_seeds_are_distinct_and_fit_a_generator():
-    seeds = {derived_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}
-    assert len(seeds) == 125
-    torch.Generator().manual_seed(max(seeds))

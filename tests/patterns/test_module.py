@@ -17,10 +17,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from toys import Linear
 
 from iscp_lightning.classifiers import NaturalModule, create_classifier, save_classifier
-from iscp_lightning.cli import EpochCheckpoint, Trainer, main
-from iscp_lightning.data import ImageDataModule, Shapes
+from iscp_lightning.cli import main
+from iscp_lightning.data import ImageDataModule, MemoryImages, Shapes
 from iscp_lightning.patterns import PatternSearchModule, PatternSet, SearchSettings
 from iscp_lightning.patterns.api import run_search
+from iscp_lightning.trainer import EpochCheckpoint, Trainer
 from tests.wandb_records import read_offline_run
 
 SETTINGS = SearchSettings(canvas="random", canvases_per_class=2, search_epochs=2)
@@ -171,20 +172,72 @@ def test_other_data_modules_and_unknown_classes_are_refused(tmp_path, weights, s
         trainer_for(tmp_path).fit(module_for(weights, classes=["dog"]), datamodule=shapes)
 
 
+def other_shapes(**arguments) -> ImageDataModule:
+    """Other test images of the same number, or other search images among the same."""
+    return ImageDataModule(Shapes(train_count=20, test_count=100, seed=1), 50, **arguments)
+
+
+def test_every_fit_is_a_search_of_its_own(tmp_path, trained, shapes):
+    """Of the data it is given, whatever the module has searched before."""
+    module = module_for(trained)
+    for number, data in enumerate((shapes, other_shapes(), shapes)):
+        trainer_for(tmp_path / str(number)).search(module, data)
+        expected = directly(trained, data)
+        assert torch.equal(module.patterns.masks, expected.masks)
+        assert torch.equal(module.patterns.mask_means, expected.mask_means)
+        assert module.patterns.mask_means.max() <= 1
+        searched = module.patterns.search_indices
+        assert torch.equal(searched, data.search_indices)
+        assert torch.equal(module.engine.pool.images, data.test_images.pixels(searched))
+
+
+@pytest.mark.parametrize("name", ["test_set", "search_fraction", "classes", "search"])
+def test_patterns_of_another_search_are_not_measured(tmp_path, trained, shapes, name):
+    module, data = module_for(trained), shapes
+    trainer_for(tmp_path).fit(module, datamodule=shapes)
+    if name == "test_set":
+        data = other_shapes()
+    elif name == "search_fraction":
+        data = ImageDataModule(shapes.source, 50, search_fraction=0.1)
+    elif name == "classes":
+        module.classes = [1]
+    else:
+        module.search = replace(SETTINGS, seed=1)
+    with pytest.raises(ValueError, match=f"the patterns were searched with another `{name}`"):
+        trainer_for(tmp_path / "again").test(module, datamodule=data)
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-@pytest.mark.parametrize("name", ["search", "classifier"])
+@pytest.mark.parametrize("name", ["search", "classifier", "classes", "test_set"])
 def test_a_checkpoint_of_something_else_is_refused(tmp_path, weights, shapes, name, trained):
     trainer_for(tmp_path).fit(module_for(weights), datamodule=shapes)
     other = module_for(weights)
     if name == "search":
         other = module_for(weights, search=replace(SETTINGS, sparsity=8.0))
-    else:
+    elif name == "classes":
+        other = module_for(weights, classes=[1, 5])
+    elif name == "classifier":
         changed = copy.deepcopy(trained)
         changed.network.fc.bias.data += 1
         other = module_for(changed)
+    data = other_shapes() if name == "test_set" else shapes
     first = tmp_path / "checkpoints" / "epoch001.ckpt"
-    with pytest.raises(ValueError, match=f"another `{name}`"):
-        trainer_for(tmp_path / "again").fit(other, datamodule=shapes, ckpt_path=first)
+    with pytest.raises(ValueError, match=f"the checkpoint was made with another `{name}`"):
+        trainer_for(tmp_path / "again").fit(other, datamodule=data, ckpt_path=first)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_checkpoint_that_says_less_is_resumed(tmp_path, weights, shapes):
+    """As those were that did not name the classes and the test set."""
+    trainer_for(tmp_path).fit(module_for(weights), datamodule=shapes)
+    first = tmp_path / "checkpoints" / "epoch001.ckpt"
+    checkpoint = torch.load(first, weights_only=True)
+    for name in ("classes", "test_set"):
+        del checkpoint["pattern_search"]["origin"][name]
+    torch.save(checkpoint, first)
+    resumed = module_for(weights)
+    trainer_for(tmp_path / "again").fit(resumed, datamodule=shapes, ckpt_path=first)
+    assert torch.equal(resumed.patterns.masks, directly(resumed._given[0], shapes).masks)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
@@ -193,6 +246,28 @@ def test_an_unfinished_search_is_not_measured(tmp_path, weights, shapes):
     first = tmp_path / "checkpoints" / "epoch001.ckpt"
     with pytest.raises(MisconfigurationException, match="not finished"):
         trainer_for(tmp_path).test(module_for(weights), datamodule=shapes, ckpt_path=first)
+
+
+class NoRanking(Linear):
+    def forward(self, images):
+        raise AssertionError("the classifier was asked")
+
+
+@pytest.mark.parametrize(
+    ("channels", "first", "message"),
+    [
+        (4, 0, "images must have 1 or 3 channels to be drawn, got 4"),
+        (3, 1, "has 10 names, so labels must be 0 to 9, got 1 to 10"),
+    ],
+)
+def test_images_and_labels_are_checked_before_the_search(
+    tmp_path, channels, first, message, monkeypatch
+):
+    images = MemoryImages(torch.rand(20, channels, 32, 32), torch.arange(20) % 10 + first)
+    monkeypatch.setattr(Shapes, "test", lambda _: images)
+    module = module_for(NoRanking(torch.zeros(10, 32, 32)))
+    with pytest.raises(ValueError, match=message):
+        trainer_for(tmp_path).fit(module, datamodule=ImageDataModule(Shapes(20)))
 
 
 def test_what_does_not_fit_is_refused_before_the_search(tmp_path, weights, shapes):

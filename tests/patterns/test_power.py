@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 from toys import Linear, grey_images
 
 from iscp_lightning.data import Batch
@@ -54,6 +55,10 @@ def test_definition_by_hand(measure_on, power, accuracy):
     )
     assert measured.predictive_power.tolist() == [[pytest.approx(power)]]
     assert measured.clean_accuracy.tolist() == pytest.approx(accuracy)
+    images = [4, 4] if measure_on == "full" else [3, 3]
+    assert measured.images.tolist() == images
+    right = sum(a * n for a, n in zip(accuracy, images, strict=True))
+    assert measured.overall_clean_accuracy == pytest.approx(right / sum(images))
     assert (measured.mean.item(), measured.std.item(), measured.defined.item()) == (
         pytest.approx(power),
         0,
@@ -92,6 +97,30 @@ def test_batches_add_up_and_merge_like_ranks():
     parts[0].merge_state(parts[1])
     for a, b in zip(whole.result(), parts[0].result(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+class NoEmptyBatch(Linear):
+    """Fails like networks that `view` their batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert len(images) > 0, "an empty batch"
+        return super().forward(images)
+
+
+def test_no_empty_batch_reaches_the_classifier():
+    """Sorted by class, whole batches show the target class alone, or the canvas alone."""
+    linear, images = bright_corner()
+    strict = NoEmptyBatch(linear.maps.data)
+    for canvas_index in (-1, 3):
+        whole = PredictivePower(corner_pattern(canvas_index), [0.25, 0.5])
+        whole.update(linear, Batch(to_float(images), LABELS, torch.arange(8)))
+        sorted_by_class = PredictivePower(corner_pattern(canvas_index), [0.25, 0.5])
+        for rows in ([0, 1, 2], [3], [], [4, 5, 6, 7]):
+            index = torch.tensor(rows, dtype=torch.int64)
+            batch = Batch(to_float(images[index]), LABELS[index], index)
+            sorted_by_class.update(strict, batch)
+        for a, b in zip(whole.result(), sorted_by_class.result(), strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_full_is_all_that_is_left_when_everything_was_searched():

@@ -43,8 +43,14 @@ def pattern_set(targets=(0, 0, 2, 2), objectives=(0.5, 0.25, 0.125, 0.75), **fac
     )
 
 
-def power(rows: list[list[float]], clean: tuple[float, ...] = (0.5, NAN, 0.75)) -> PatternPower:
-    return PatternPower(torch.tensor(rows).double(), torch.tensor(clean).double())
+def power(
+    rows: list[list[float]],
+    clean: tuple[float, ...] = (0.5, NAN, 0.75),
+    images: tuple[int, ...] = (12, 0, 4),
+) -> PatternPower:
+    return PatternPower(
+        torch.tensor(rows).double(), torch.tensor(clean).double(), torch.tensor(images)
+    )
 
 
 DEFINED = [[0.25, 0.5], [0.5, 0.25], [1.0, 0.75], [0.0, 1.0]]
@@ -57,8 +63,9 @@ def test_summary_of_all_canvases():
     assert result["std_predictive_power"] == {"0.01": 0.25, "0.05": 0.25}
     assert result["classes_defined"] == {"0.01": 2, "0.05": 2}
     assert result["mean_predictive_power_of_best_canvas"] == {"0.01": 0.75, "0.05": 0.75}
-    assert result["clean_accuracy"] == 0.625  # over the classes that have images
-    assert result["measured_on"] == "full"
+    assert result["clean_accuracy"] == 9 / 16  # of all images
+    assert result["mean_clean_accuracy"] == 0.625  # over the classes
+    assert (result["measured_on"], result["measured_images"]) == ("full", 16)
     assert result["classes"][1] == {
         "class": 2,
         "name": "eel",
@@ -92,6 +99,19 @@ def test_summary_of_winners_alone():
     assert "mean_predictive_power_of_best_canvas" not in result
 
 
+def test_one_definition_of_each_accuracy():
+    """Of all images, whichever classes are searched; the mean over those that are."""
+    values = power([[0.5, 0.5]], (0.5, 1.0, NAN), (10, 30, 0))
+    searched = pattern_set((0,), (0.5,))
+    result = summarize(searched, torch.arange(1), values, SIZES, "full")
+    assert result["clean_accuracy"] == 35 / 40
+    assert result["mean_clean_accuracy"] == 0.5
+    assert result["classes"][0]["clean_accuracy"] == 0.5
+    assert values.overall_clean_accuracy == 35 / 40
+    without = summarize(pattern_set((2,), (0.5,)), torch.arange(1), values, SIZES, "full")
+    assert math.isnan(without["mean_clean_accuracy"])
+
+
 def test_an_undefined_class_counts_nowhere():
     clean = (0.5, NAN, 0.0)
     result = summarize(pattern_set(), ALL, power(NO_EELS, clean), SIZES, "held_out")
@@ -115,6 +135,9 @@ def test_table_by_hand(undefined):
     results = {
         "mean_predictive_power": {"0.01": 0.12345, "0.05": 1.5},
         "clean_accuracy": 0.9,  # also of classes that were not searched
+        "mean_clean_accuracy": 0.5,
+        "measured_on": "held_out",
+        "measured_images": 80,
         "classes": entries,
     }
     assert format_table(results).splitlines() == [
@@ -124,6 +147,7 @@ def test_table_by_hand(undefined):
         "eel                 -       -       -",
         "-------------------------------------",
         "mean            0.500   0.123   1.500",
+        "clean_accuracy: 0.900 of 80 held_out images",
     ]
 
 
@@ -199,7 +223,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
 
 def snapshot_of(epoch: int, targets: tuple[int, ...], rows: list[list[float]]) -> PatternSet:
     patterns = pattern_set(targets, (0.5,) * len(targets), epoch=epoch)
-    clean = (0.5, NAN, 0.25 * epoch)
+    clean = (0.5, NAN, 0.25 * epoch)  # 12, none and 4 images
     rows_of = torch.arange(len(targets))
     results = summarize(patterns, rows_of, power(rows, clean), SIZES, "held_out")
     return replace(patterns, results=results)
@@ -213,7 +237,7 @@ def test_dynamics_with_a_class_missing_at_first(tmp_path, drawn):
 
     grid, labels = drawn["pattern_grid"]
     assert labels["row_labels"] == ["cat", "eel"]
-    assert labels["column_labels"] == ["epoch 1\naccuracy 37.5 %", "epoch 3\naccuracy 62.5 %"]
+    assert labels["column_labels"] == ["epoch 1\naccuracy 43.8 %", "epoch 3\naccuracy 56.2 %"]
     assert labels["captions"] == [["", "PW -"], ["PW 0.500", "PW 0.750"]]
     assert grid[0][0] is None
     assert (grid[1][0] == pattern_pixels(first, 0, 0.05)).all()

@@ -11,12 +11,11 @@ from trainers import quiet_trainer
 from iscp_lightning.classifiers import Classifier, NaturalModule, classifier_hash, create_classifier
 from iscp_lightning.data import MemoryImages, Shapes
 from iscp_lightning.data.images import to_float
-from iscp_lightning.data.splits import derived_seed
 from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.patterns import PatternSearch, SearchSettings, SignDescent, search_patterns
 from iscp_lightning.patterns.canvas import Canvases
-from iscp_lightning.patterns.prepared import prepare
-from iscp_lightning.patterns.search import SearchPool
+from iscp_lightning.patterns.pool import SearchPool
+from iscp_lightning.seeds import derived_seed
 
 WHITE = SearchSettings(canvas="white")
 
@@ -30,7 +29,7 @@ def algorithm_1(classifier, canvas, images, target, settings, canvas_index):
     mask = torch.full(images.shape[2:], 0.5)
     for epoch in range(settings.search_epochs):
         generator = torch.Generator().manual_seed(
-            derived_seed(settings.seed, target, canvas_index + 1, epoch)
+            derived_seed(0, "search images", target, canvas_index + 1, epoch)
         )
         order = torch.randperm(len(images), generator=generator)
         for rows in order.split(settings.search_batch_size):
@@ -172,23 +171,6 @@ def test_the_given_classifier_is_untouched():
     assert all(p.requires_grad and p.grad is None for p in classifier.parameters())
 
 
-@pytest.mark.parametrize("architecture", ["resnet20", "test_resnet", "resnet18", "test_vit"])
-def test_prepared_networks_agree_with_the_given(architecture):
-    torch.manual_seed(0)
-    classifier = create_classifier(architecture, 5, 32)
-    images = torch.rand(6, 3, 32, 32)
-    with torch.no_grad():
-        classifier.train()(images)  # running statistics that folding must not lose
-        frozen = frozen_copy(classifier, torch.device("cpu"))
-        fast = prepare(frozen, "fp32", images)
-        torch.testing.assert_close(fast(images), frozen(images), rtol=1e-3, atol=1e-4)
-        coarse = prepare(frozen, "bf16", images)(images)
-    assert coarse.dtype == torch.bfloat16
-    torch.testing.assert_close(coarse.float(), frozen(images), rtol=0.1, atol=0.1)
-    if architecture != "test_vit":
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules())
-
-
 def test_a_network_that_cannot_be_traced_is_searched_as_it_is():
     class Branching(Linear):
         def forward(self, images):
@@ -198,28 +180,6 @@ def test_a_network_that_cannot_be_traced_is_searched_as_it_is():
     maps = planted_trigger()[0].maps.detach()
     plain, branching = (search(kind(maps, 4.0), images, labels) for kind in (Linear, Branching))
     assert torch.equal(plain.masks, branching.masks)
-
-
-def test_a_wrongly_folded_network_is_searched_as_it_is():
-    class Shared(nn.Module):
-        """One convolution, two batch normalisations: folding them would apply both twice."""
-
-        def __init__(self):
-            super().__init__()
-            self.conv, self.fc = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 2)
-            self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(2))
-            for norm in self.norms:
-                norm.running_var.fill_(0.05)
-                norm.running_mean.fill_(0.7)
-
-        def forward(self, images):
-            for norm in self.norms:
-                images = norm(self.conv(images))
-            return self.fc(images.mean((2, 3)))
-
-    torch.manual_seed(0)
-    frozen, images = frozen_copy(Shared(), torch.device("cpu")), torch.rand(4, 3, 8, 8)
-    torch.testing.assert_close(prepare(frozen, "fp32", images)(images), frozen(images))
 
 
 def test_problems_with_fewer_images_idle_at_the_end_of_a_pass():
@@ -305,6 +265,7 @@ def test_a_test_set_that_is_too_small_is_named():
         ("search_batch_size", 0),
         ("canvases_per_class", 0),
         ("micro_batch_size", 0),
+        ("micro_batch_size", 3),  # fewer than `search_batch_size`
         ("sparsity", -0.1),
         ("sparsity", []),
         ("step_size", 0.0),

@@ -2,6 +2,7 @@ import copy
 import csv
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -10,12 +11,14 @@ import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers import Classifier, NaturalModule, classifier_hash
-from iscp_lightning.data import Augmentation, ImageDataModule, Shapes
+from iscp_lightning.data import Augmentation, ImageDataModule, MemoryImages, Shapes
 from iscp_lightning.loggers import RunCSVLogger
 from iscp_lightning.patterns import PatternSet, PatternSnapshot, SearchSettings, snapshot
+from iscp_lightning.patterns.pattern import TENSORS
 from iscp_lightning.patterns.snapshot import LOGGED_SIDE, enlarged, read_snapshots
 
 QUICK = SearchSettings(search_epochs=1, canvases_per_class=1, canvas="white")
@@ -141,6 +144,162 @@ def test_epochs_are_completed_epochs(epochs, last, stop, expected, data, tmp_pat
     assert hashes == [watch.hashes[epoch - 1] for epoch in expected]
 
 
+class StopWithin(L.Callback):
+    """Stops a training after some of an epoch's batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == self.batches
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected", "name"),
+    [
+        ([1, 2], 5, [1, 1.67], "epoch001.67"),
+        ([2], 5, [1.67], "epoch001.67"),  # the second epoch was not completed
+        ([1], 1, [0.33], "epoch000.33"),
+        ([1], 6, [1, 2], "epoch002"),  # no epoch was cut
+        ([3], 3, [1], "epoch001"),
+    ],
+)
+@pytest.mark.parametrize("stopped_by", ["max_steps", "a callback"])
+def test_an_epoch_that_was_cut_short_is_not_a_completed_one(
+    epochs, steps, expected, name, stopped_by, data, tmp_path, searches
+):
+    """60 images in batches of 20: an epoch has 3 steps."""
+    data.val_fraction = 0
+    callbacks: list[L.Callback] = [PatternSnapshot(epochs, True, QUICK, classes=[0])]
+    limits: dict[str, int] = {"max_steps": steps, "max_epochs": 9}
+    if stopped_by == "a callback":
+        callbacks.append(StopWithin(steps))
+        del limits["max_steps"]
+    module = NaturalModule(small_net(), optimizer=sgd(0.1))
+    trainer(tmp_path, *callbacks, **limits).fit(module, datamodule=data)
+    assert searches == expected
+    assert [patterns.provenance["epoch"] for patterns in read_snapshots(tmp_path)] == expected
+    assert f"patterns/{name}.safetensors" in files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("batches", "steps", "expected"), [(300, 299, 0.99), (300, 301, 1.01), (300, 449, 1.5)]
+)
+def test_a_share_of_an_epoch_is_never_a_whole_one(batches, steps, expected):
+    state = SimpleNamespace(current=SimpleNamespace(completed=steps % batches))
+    epoch_loop = SimpleNamespace(batch_progress=state)
+    ended = SimpleNamespace(
+        is_last_batch=False,
+        current_epoch=steps // batches + 1,
+        num_training_batches=batches,
+        fit_loop=SimpleNamespace(epoch_loop=epoch_loop),
+    )
+    assert snapshot.completed_epochs(ended) == expected
+
+
+def test_snapshots_are_read_in_the_order_of_their_epochs(tmp_path):
+    epochs = [10, 2, 0.5, 2.5, 1000]
+    for name in ("", "epoch", "a-b"):
+        for epoch in epochs:
+            path = tmp_path / "patterns" / snapshot.file_name(epoch, name)
+            pattern_set = PatternSet(
+                **{key: torch.zeros(0) for key in TENSORS},
+                class_names=(),
+                settings={},
+                provenance={"epoch": epoch, "name": name},
+            )
+            pattern_set.save(path)
+    for name in ("", "epoch", "a-b"):
+        read = read_snapshots(tmp_path, name)
+        assert [patterns.provenance["epoch"] for patterns in read] == sorted(epochs)
+        assert {patterns.provenance["name"] for patterns in read} == {name}
+    assert read_snapshots(tmp_path, "b") == read_snapshots(tmp_path / "nowhere") == []
+
+
+def test_snapshots_with_names_of_their_own_stand_side_by_side(data, tmp_path, searches):
+    callbacks = [
+        PatternSnapshot([1], search=QUICK, classes=[0]),
+        PatternSnapshot([1], search=QUICK, classes=[0, 1], name="two-classes"),
+    ]
+    assert callbacks[0].state_key == "PatternSnapshot"
+    assert callbacks[1].state_key != callbacks[0].state_key
+    run = trainer(tmp_path, *callbacks, max_epochs=2, logger=RunCSVLogger(str(tmp_path)))
+    run.fit(NaturalModule(small_net(), optimizer=sgd(0.1)), datamodule=data)
+    assert searches == [1, 1, 2, 2]
+    plain = {
+        *("figures/learning_dynamics.png", "figures/settling.png"),
+        *("patterns/epoch001.safetensors", "patterns/epoch002.safetensors"),
+    }
+    named = {path.replace("/", "/two-classes-") for path in plain}
+    assert set(files(tmp_path)) == plain | named | {"metrics.csv"}
+    assert [len(patterns) for patterns in read_snapshots(tmp_path)] == [1, 1]
+    assert [len(patterns) for patterns in read_snapshots(tmp_path, "two-classes")] == [2, 2]
+    rows = [row for row in metrics(tmp_path) if row["two-classes-patterns/epoch"]]
+    assert [row["two-classes-patterns/epoch"] for row in rows] == ["1", "2"]
+    assert 0 <= float(rows[0]["two-classes-patterns/clean_accuracy"]) <= 1
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_each_name_keeps_its_snapshots_when_a_training_is_resumed(data, tmp_path):
+    def fit(epochs: int, resume: str | None = None) -> list[PatternSnapshot]:
+        callbacks = [
+            PatternSnapshot([1, 2], False, QUICK, classes=[0]),
+            PatternSnapshot([2], False, QUICK, classes=[0], name="later"),
+        ]
+        run = trainer(tmp_path, *callbacks, max_epochs=epochs)
+        module = NaturalModule(small_net(), optimizer=sgd(0.1))
+        module.scheduler = lambda o: torch.optim.lr_scheduler.ConstantLR(o, 1.0)
+        run.fit(module, datamodule=data, ckpt_path=resume)
+        run.save_checkpoint(tmp_path / "last.ckpt")
+        return callbacks
+
+    assert [callback._taken for callback in fit(1)] == [[1], []]
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]
+    assert saved["PatternSnapshot"] == {"taken": [1]}  # as it has always been
+    resumed = fit(3, str(tmp_path / "last.ckpt"))
+    assert [callback._taken for callback in resumed] == [[1, 2], [2]]
+
+
+@pytest.mark.parametrize("name", ["", "same"])
+def test_two_snapshots_of_one_name_are_refused(name, data, tmp_path):
+    callbacks = [PatternSnapshot(name=name), PatternSnapshot([1], name=name)]
+    run = trainer(tmp_path, *callbacks)
+    with pytest.raises(MisconfigurationException, match=f"two PatternSnapshots.*`name` '{name}'"):
+        run.fit(Untrainable(small_net()), datamodule=data)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a b", "a.b"])
+def test_names_are_plain(name):
+    with pytest.raises(ValueError, match="`name` must be letters, digits, _ and -"):
+        PatternSnapshot(name=name)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_only_the_first_rank_shows_bars(first, data, tmp_path, monkeypatch):
+    shown = []
+
+    def spied(*arguments: Any, progress: bool, **kwargs: Any) -> Any:
+        shown.append(progress)
+        return measure(*arguments, progress=progress, **kwargs)
+
+    measure = snapshot.measure_shared
+    monkeypatch.setattr(snapshot, "measure_shared", spied)
+    monkeypatch.setattr(SingleDeviceStrategy, "is_global_zero", first)
+    callback = PatternSnapshot([1], search=QUICK, classes=[0])
+    run = L.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[callback],
+        limit_val_batches=0,
+    )
+    run.fit(NaturalModule(small_net(), optimizer=sgd(0.1)), datamodule=data)
+    assert shown == [first]
+
+
 class AlwaysFirst(nn.Module):
     """Predicts class 0 whatever it sees."""
 
@@ -216,6 +375,22 @@ def test_refuses_before_training(module, has_data, classes, error, match, data, 
         trainer(tmp_path, PatternSnapshot(classes=classes)).fit(module(small_net()), **given)
 
 
+@pytest.mark.parametrize(
+    ("channels", "first", "message"),
+    [
+        (4, 0, "images must have 1 or 3 channels to be drawn, got 4"),
+        (3, 1, "has 10 names, so labels must be 0 to 9, got 1 to 10"),
+    ],
+)
+def test_refuses_what_cannot_be_drawn_or_named(
+    channels, first, message, data, tmp_path, monkeypatch
+):
+    images = MemoryImages(torch.rand(20, channels, 16, 16), torch.arange(20) % 10 + first)
+    monkeypatch.setattr(Shapes, "test", lambda _: images)
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, PatternSnapshot()).fit(Untrainable(small_net()), datamodule=data)
+
+
 def test_dry_run_searches_and_writes_nothing(data, tmp_path, searches):
     data.val_fraction = 0.2
     module = NaturalModule(small_net(), optimizer=sgd(0.1))
@@ -263,7 +438,9 @@ def test_saved_power_is_that_of_the_saved_patterns(fitted):
     assert max(saved[0]) > 0  # the comparison says something
     assert patterns.results["measured_on"] == "held_out"
     assert list(patterns.results["mean_predictive_power"]) == sizes
-    assert patterns.results["clean_accuracy"] == power.clean_accuracy.nanmean().item()
+    assert patterns.results["clean_accuracy"] == power.overall_clean_accuracy
+    means = power.clean_accuracy[:2].mean().item()  # of the searched classes
+    assert patterns.results["mean_clean_accuracy"] == pytest.approx(means)
 
 
 def test_csv_has_the_mean_power_of_each_epoch(fitted):
@@ -273,6 +450,7 @@ def test_csv_has_the_mean_power_of_each_epoch(fitted):
     for row, patterns in zip(rows, snapshots, strict=True):
         mean = patterns.results["mean_predictive_power"]
         assert {size: float(row[f"mean_predictive_power/{size}"]) for size in mean} == mean
+        assert float(row["patterns/clean_accuracy"]) == patterns.results["clean_accuracy"]
         for entry in patterns.results["classes"]:
             key = f"predictive_power/0.05/{entry['name']}"
             assert float(row[key]) == entry["predictive_power"]["0.05"]

@@ -1,0 +1,62 @@
+"""What a search is made from: two searches of one origin find the same masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+
+from iscp_lightning.classifiers.checkpoints import classifier_hash
+from iscp_lightning.data.images import ImageSet
+from iscp_lightning.patterns.search import SearchSettings
+from iscp_lightning.patterns.testset import difference, fingerprint
+
+
+def search_origin(
+    classifier: nn.Module,
+    images: ImageSet,
+    search_indices: Tensor,
+    settings: SearchSettings,
+    classes: Sequence[int],
+) -> dict[str, Any]:
+    """Return everything that a search's masks depend on, in plain values, large things hashed.
+
+    Args:
+        classifier: The given classifier.
+        images: The whole test set.
+        search_indices: (n,) int64, the search images D_n.
+        settings: Settings of the algorithm.
+        classes: Target classes.
+    """
+    return {
+        "classifier": classifier_hash(classifier),
+        "search": asdict(settings),
+        "test_set": fingerprint(images),
+        "search_fraction": hashlib.sha256(search_indices.numpy().tobytes()).hexdigest(),
+        "classes": list(classes),
+    }
+
+
+def require_origin(wanted: dict[str, Any], found: dict[str, Any], what: str) -> None:
+    """Check that masks are of the wanted origin.
+
+    Args:
+        wanted: The origin of a search as it would be made now.
+        found: The origin of the masks; what it does not say is not checked.
+        what: What was made, for the message.
+
+    Raises:
+        ValueError: if they are of another; names the first difference.
+    """
+    for name, value in wanted.items():
+        if name not in found:
+            continue
+        if name == "test_set":
+            words = difference(value, found[name])
+        else:
+            words = "" if found[name] == value else f"{found[name]}, not {value}"
+        if words:
+            raise ValueError(f"{what} with another `{name}`: {words}")
