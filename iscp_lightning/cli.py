@@ -30,7 +30,7 @@ from iscp_lightning.messages import fail, mistake
 from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.patterns.recovery import format_recovery
 from iscp_lightning.patterns.results import format_table
-from iscp_lightning.patterns.snapshot import read_snapshots
+from iscp_lightning.patterns.snapshot import PatternSnapshot, read_snapshots
 from iscp_lightning.runs import RUN_VARIABLE, Run, is_dry, is_first_process, may_write, write_json
 from iscp_lightning.trainer import (
     AtomicCheckpointIO,
@@ -194,16 +194,19 @@ class CLI(LightningCLI):
         if self.tested:
             results |= {"tested_checkpoint": self.tested}
             lines.append(f"tested: {self.tested}")
-        if snapshots := read_snapshots(folder):
-            last = snapshots[-1]
-            results |= {"patterns": last.results}
-            whose = f"the weights after epoch {last.provenance['epoch']:g}"
-            if last.provenance["classifier_hash"] != tested:
-                whose += f", not of the tested {Path(self.tested or 'classifier').name}"
-            lines += [
-                f"patterns of {whose}; measured on {last.results['measured_on']} test images:",
-                format_table(last.results),
-            ]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        for name in [c.name for c in callbacks if isinstance(c, PatternSnapshot)]:
+            title = f"{name}-patterns" if name else "patterns"
+            for last in read_snapshots(folder, name)[-1:]:
+                results |= {title: last.results}
+                whose = f"the weights after epoch {last.provenance['epoch']:g}"
+                if last.provenance["classifier_hash"] != tested:
+                    whose += f", not of the tested {Path(self.tested or 'classifier').name}"
+                on = last.results["measured_on"]
+                lines += [
+                    f"{title} of {whose}; measured on {on} test images:",
+                    format_table(last.results),
+                ]
         overall = {name: value for name, value in metrics.items() if name.count("/") == 1}
         lines += [f"{name}: {value:.3f}" for name, value in overall.items()]
         if self.evaluation and self.evaluation.results:

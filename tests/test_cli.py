@@ -295,6 +295,29 @@ def test_an_adversarial_run_says_which_network_each_number_is_of(capsys, monkeyp
     assert "patterns of the weights after epoch 2, not of the tested robust.ckpt;" in said
 
 
+def test_several_snapshots_are_reported_by_name(capsys):
+    searches = [
+        {
+            "class_path": "PatternSnapshot",
+            "init_args": {
+                "name": name,
+                "classes": [0],
+                "epochs": [],
+                "search": {"canvas": canvas, "search_epochs": 1, "canvases_per_class": 1},
+            },
+        }
+        for name, canvas in (("", "white"), ("drawn", "random"))
+    ]
+    Path("two.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": searches}}))
+    main([*FIT, "-c", "two.yaml", "--run", "a", "--trainer.max_epochs", "1"])
+    results = json.loads(Path("runs/a/results.json").read_text())
+    kinds = [results[name]["settings"]["canvas"] for name in ("patterns", "drawn-patterns")]
+    assert kinds == ["white", "random"]
+    said = capsys.readouterr().out
+    assert "\npatterns of the weights after epoch 1; measured" in said
+    assert "\ndrawn-patterns of the weights after epoch 1; measured" in said
+
+
 def test_max_steps_keeps_the_last_weights():
     cli = main([*FIT, "--run", "a", "--trainer.max_epochs", "2", "--trainer.max_steps", "3"])
     assert torch.equal(
