@@ -1,4 +1,4 @@
-"""Figures of docs/results.md that join several runs, drawn from what `search` has left.
+"""Figures that join several runs, drawn from what `search` has left.
 
     python docs/figures.py triggers FILE.png RUN RUN ...     the chosen pattern of each run
     python docs/figures.py compare FILE.png NAME=RUN ...     classes x runs at 10 %
