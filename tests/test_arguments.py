@@ -1,5 +1,7 @@
 """No file but a configuration is read as one, and a mistake never runs what lies beside it."""
 
+import contextlib
+import inspect
 import sys
 from pathlib import Path
 
@@ -7,8 +9,9 @@ import pytest
 import torch
 import yaml
 
+import iscp_lightning.data
 from iscp_lightning.arguments import DEMO, complete_arguments, typed
-from iscp_lightning.cli import main
+from iscp_lightning.cli import CLI, main
 
 MODULE = """
 import torch
@@ -193,3 +196,57 @@ def test_the_demo_is_for_bare_fits_only(given, completed):
 )
 def test_typed(args, expected):
     assert typed("resume", args) is expected
+
+
+def every_option(parser, prefix: str = "--") -> list[str]:
+    """Return the options of a parser that take a value."""
+    return sorted(
+        option
+        for option, action in parser._option_string_actions.items()
+        if option.startswith(prefix) and action.nargs != 0 and "help" not in option
+    )
+
+
+def test_no_option_at_all_imports_or_becomes_what_a_file_says(tmp_path, monkeypatch):
+    """Every option of every command, and of every model, source and callback of this package."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("evil", "weights"):
+        (tmp_path / f"{name}.py").write_text(MODULE)
+    (tmp_path / "weights.pt").write_text(CONTENTS["class"])
+    monkeypatch.setattr(CLI, "parse_arguments", lambda self, parser, _: stop(parser))
+    with pytest.raises(Stop) as stopped:
+        main(["fit"])
+    (parser,) = stopped.value.args
+    tried = 0
+    for command, inner in parser._subcommands_action._name_parser_map.items():
+        for option in every_option(inner):
+            tried += 1
+            with contextlib.suppress(SystemExit):
+                parser.parse_args([command, option, "weights.pt"])
+    for option, names in NESTED.items():
+        for name in names:
+            for argument in inspect.signature(
+                getattr(iscp_lightning.data, name, None) or getattr(iscp_lightning, name)
+            ).parameters:
+                tried += 1
+                arguments = [option, name, f"{option}.{argument}", "weights.pt"]
+                with contextlib.suppress(SystemExit):
+                    parser.parse_args(["fit", "--model", "NaturalModule", *arguments])
+    assert tried > 400
+    assert not Path("executed").exists()
+    assert not {"evil", "weights"} & set(sys.modules)
+
+
+NESTED = {
+    "--model": [*CLASSIFIER_OF, "BadNetsModule", "MadryModule", "FreeModule"],
+    "--data.source": ["ImageFolder", "Shapes", "RobustData", "CIFAR10"],
+    "--trainer.callbacks": ["PatternSnapshot"],
+}
+
+
+class Stop(Exception):  # noqa: N818
+    """Carries the parser out."""
+
+
+def stop(parser) -> None:
+    raise Stop(parser)

@@ -22,6 +22,7 @@ from iscp_lightning.data import ImageDataModule, MemoryImages, Shapes
 from iscp_lightning.patterns import PatternSearchModule, PatternSet, SearchSettings
 from iscp_lightning.patterns.api import run_search
 from iscp_lightning.trainer import EpochCheckpoint, Trainer
+from tests.trainers import Crash
 from tests.wandb_records import read_offline_run
 
 SETTINGS = SearchSettings(canvas="random", canvases_per_class=2, search_epochs=2)
@@ -363,6 +364,28 @@ def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
     )
     assert torch.equal(killed.masks, whole.masks)
     assert torch.equal(killed.mask_means, whole.mask_means)
+
+
+def test_a_search_that_crashed_in_its_first_step_can_be_resumed(weights, monkeypatch):
+    """Its canvases are kept at once: they are not ranked again."""
+    arguments = [
+        *SEARCH,
+        *("--model.init_args.classifier", weights, "--model.init_args.classes", "[1, 4]"),
+        *("--trainer.logger", "false", "--trainer.devices", "1"),
+    ]
+    crash = ["--trainer.callbacks", "tests.trainers.Crash"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main([*arguments, *crash, "--run", "broken"])
+    start = torch.load("runs/broken/checkpoints/last.ckpt", weights_only=True)
+    monkeypatch.setattr(Crash, "armed", False)
+    main(["search", "--resume", "runs/broken"])
+    main([*arguments, "--run", "whole"])
+    broken, whole = (
+        PatternSet.load(f"runs/{name}/patterns/random.safetensors") for name in ("broken", "whole")
+    )
+    assert torch.equal(start["pattern_search"]["canvases"][1], whole.canvas_indices)
+    assert torch.equal(broken.masks, whole.masks)
+    assert torch.equal(broken.mask_means, whole.mask_means)
 
 
 def test_a_set_says_what_it_is_in_one_line(trained, shapes):
