@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import yaml
-from jsonargparse._actions import _ActionConfigLoad
+from jsonargparse._actions import _ActionConfigLoad, _ActionHelpClassPath
 from jsonargparse._typehints import ActionTypeHint, get_all_subclass_paths
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -56,6 +56,8 @@ class Parser(LightningArgumentParser):
             from_file = self.reads_files and action.dest in FROM_FILES
             if isinstance(action, _ActionConfigLoad):
                 action.__class__ = ConfigurationFile if from_file else Mapping
+            elif isinstance(action, _ActionHelpClassPath):
+                action.__class__ = ClassHelp
             elif isinstance(action, ActionTypeHint):
                 action.__class__ = NamedClass
                 action._enable_path = from_file
@@ -80,9 +82,7 @@ class Mapping(_ActionConfigLoad):
         if isinstance(value, str):
             given, value = value, yaml.safe_load(value)
             if not isinstance(value, dict):
-                raise TypeError(
-                    f'Parser key "{self.dest}":\ntakes {{key: value}}, not {given!r}'
-                )
+                raise TypeError(f'Parser key "{self.dest}":\ntakes {{key: value}}, not {given!r}')
         return super()._load_config(value, parser)  # type: ignore[no-untyped-call]
 
 
@@ -98,8 +98,8 @@ class NamedClass(ActionTypeHint):
     ) -> Any:  # noqa: ANN401
         if takes_class(self._typehint):
             for name in named(value):
-                if "." not in name or not Path(name).exists():
-                    continue  # names without a dot are those of known classes
+                if not names_path(name):
+                    continue
                 if self._is_valid_string(value):  # type: ignore[no-untyped-call]
                     return value
                 if not self._enable_path:
@@ -128,6 +128,26 @@ def words(hint: Any) -> list[str]:  # noqa: ANN401
     if get_origin(hint) is Literal:
         return [str(word) for word in get_args(hint)]
     return [word for part in get_args(hint) for word in words(part)]
+
+
+class ClassHelp(_ActionHelpClassPath):
+    """Shows the arguments of a class, likewise."""
+
+    def resolve_help_type(self, value: Any, option_string: Any) -> Any:  # noqa: ANN401
+        """Return the class to show.
+
+        Raises:
+            TypeError: if it is none, or a path.
+        """
+        if names_path(value):
+            message = f"takes the name of a class, not the path {value}"
+            raise TypeError(f'Parser key "{option_string.lstrip("-")}":\n{message}')
+        return super().resolve_help_type(value, option_string)  # type: ignore[no-untyped-call]
+
+
+def names_path(name: Any) -> bool:  # noqa: ANN401
+    """Return whether a text that would be imported is a path; known classes have no dot."""
+    return isinstance(name, str) and "." in name and Path(name).exists()
 
 
 def takes_class(hint: Any) -> bool:  # noqa: ANN401

@@ -203,7 +203,7 @@ def every_option(parser, prefix: str = "--") -> list[str]:
     return sorted(
         option
         for option, action in parser._option_string_actions.items()
-        if option.startswith(prefix) and action.nargs != 0 and "help" not in option
+        if option.startswith(prefix) and action.nargs != 0
     )
 
 
