@@ -283,6 +283,28 @@ def test_free_training_climbs_from_where_it_was(tmp_path):
     assert seen[3][0].abs().max() > 0  # the second batch goes on with the first one's perturbation
 
 
+def test_a_carried_perturbation_never_makes_more_than_white_or_less_than_black(tmp_path):
+    """On black and white images, whatever one batch's perturbation adds, another's lacks room."""
+    seen: list[torch.Tensor] = []
+    module = FreeModule(network(), replays=2, attack=PGD("4/255"), evaluation_attack=WEAK)
+    step = module.training_step
+
+    def recorded(batch: Batch, batch_idx: int) -> torch.Tensor:
+        hook = module.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        loss = step(batch._replace(image=batch.image.round()), batch_idx)
+        hook.remove()
+        return loss
+
+    module.training_step = recorded  # type: ignore[method-assign]
+    quiet_trainer(tmp_path, max_epochs=1).fit(module, datamodule=shapes())
+    first, second, third, *_ = seen
+    assert torch.equal(first, first.round())
+    assert not torch.equal(third, third.round())  # the second batch begins perturbed
+    assert all(0 <= images.min() <= images.max() <= 1 for images in seen)
+    for images, rounded in ((second, first), (third, third.round())):
+        assert (images - rounded).abs().max() <= 4 / 255 + 1e-6
+
+
 def test_a_free_run_of_few_steps_has_a_long_enough_schedule(tmp_path):
     module = FreeModule(
         network(), replays=4, attack=PGD("4/255"), evaluation_attack=WEAK, scheduler="one_cycle"

@@ -105,7 +105,16 @@ def test_a_source_without_any_image():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize(("fraction", "counts"), [(0.0, (0, 0)), (0.5, (5, 2)), (1.0, (10, 4))])
+@pytest.mark.parametrize(
+    ("fraction", "counts"),
+    [
+        (0.0, (0, 0)),
+        (0.5, (5, 2)),
+        (0.64, (6, 3)),  # 6.4 and 2.56 images
+        (0.66, (7, 3)),  # 6.6 and 2.64
+        (1.0, (10, 4)),
+    ],
+)
 def test_stratified_split_of_a_pool(seed: int, fraction: float, counts: tuple[int, int]):
     labels = torch.tensor([7] * 20 + [3] * 8)
     pool = torch.arange(0, 28, 2)

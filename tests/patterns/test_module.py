@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 from toys import Linear
@@ -120,6 +121,43 @@ def test_checkpoint_resumes_to_the_same_bits(tmp_path, weights, shapes):
     trainer_for(tmp_path / "again").fit(resumed, datamodule=shapes, ckpt_path=first)
     for name in ("mask", "mask_sums", "objectives"):
         assert torch.equal(getattr(resumed, name), getattr(module, name)), name
+
+
+def fit_with(processes: int, folder: Path, module, data, resume: Path | None = None) -> None:
+    """Search with one process, or with several that are forks of this one."""
+
+    def fit(rank: int) -> None:
+        if processes > 1:
+            os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        strategy = "class_parallel" if processes > 1 else "auto"
+        trainer = trainer_for(folder, devices=processes, strategy=strategy)
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+
+    if processes == 1:
+        fit(0)
+    else:
+        port = str(find_free_network_port())
+        torch.multiprocessing.start_processes(fit, nprocs=processes, start_method="fork")
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize(("saving", "resuming"), [(2, 2), (2, 1), (1, 2)])
+def test_a_search_goes_on_with_any_number_of_processes(
+    tmp_path, weights, trained, shapes, saving, resuming
+):
+    fit_with(saving, tmp_path / "begun", module_for(weights), shapes)
+    first = tmp_path / "begun" / "checkpoints" / "epoch001.ckpt"
+    fit_with(resuming, tmp_path / "ended", module_for(weights), shapes, first)
+    expected = directly(trained, shapes)
+    for folder in ("begun", "ended"):
+        last = tmp_path / folder / "checkpoints" / "epoch002.ckpt"
+        found = torch.load(last, weights_only=True)["state_dict"]
+        steps = found["mask_sums"].amax((1, 2)) / expected.mask_means.amax((1, 2))
+        assert torch.equal(found["mask"], expected.masks)
+        assert torch.equal(found["objectives"], expected.objectives)
+        torch.testing.assert_close(
+            found["mask_sums"], steps.round().view(-1, 1, 1) * expected.mask_means
+        )
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")

@@ -1,6 +1,8 @@
 import copy
 import csv
+import random
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -34,6 +36,14 @@ def small_net() -> nn.Module:
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3),
         nn.Linear(4 * 14 * 14, 10),
     )  # fmt: skip
+
+
+class Drawing(nn.Module):
+    """Draws from every global generator whenever it is asked, and changes nothing."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002 - the global ones
+        return logits
 
 
 def trainer(folder: Path, *callbacks: L.Callback, **arguments: Any) -> L.Trainer:
@@ -81,22 +91,30 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-def trained_weights(folder: Path, *callbacks: L.Callback) -> dict[str, Tensor]:
+def trained_weights(
+    folder: Path, *callbacks: L.Callback, last: Sequence[nn.Module] = ()
+) -> dict[str, Tensor]:
     L.seed_everything(3)
     shapes = Shapes(train_count=60, test_count=100, size=16)
     data = ImageDataModule(shapes, batch_size=20, augmentation=Augmentation(2, 1, True))
-    module = NaturalModule(small_net(), optimizer=sgd(0.1))
+    module = NaturalModule(nn.Sequential(*small_net(), *last), optimizer=sgd(0.1))
     trainer(folder, *callbacks, max_epochs=2).fit(module, datamodule=data)
-    numpy_draw = torch.tensor(np.random.rand())  # noqa: NPY002 - the global generator
-    return module.state_dict() | {"torch draw": torch.rand(4), "numpy draw": numpy_draw}
+    draws = {
+        "torch draw": torch.rand(4),
+        "numpy draw": torch.tensor(np.random.rand()),  # noqa: NPY002 - the global generator
+        "python draw": torch.tensor(random.random()),
+    }
+    return module.state_dict() | draws
 
 
-@pytest.mark.parametrize("canvas", ["white", "random"])
-def test_training_is_the_same_to_the_bit(canvas, tmp_path, searches):
-    plain = trained_weights(tmp_path / "plain")
+@pytest.mark.parametrize(
+    ("canvas", "last"), [("white", []), ("random", []), ("white", [Drawing()])]
+)
+def test_training_is_the_same_to_the_bit(canvas, last, tmp_path, searches):
+    plain = trained_weights(tmp_path / "plain", last=last)
     settings = SearchSettings(search_epochs=1, canvases_per_class=1, canvas=canvas)
     callback = PatternSnapshot([1], last=False, search=settings, classes=[0, 1])
-    watched = trained_weights(tmp_path / "watched", callback)
+    watched = trained_weights(tmp_path / "watched", callback, last=last)
     assert searches == [1]
     assert plain.keys() == watched.keys()
     for name, value in plain.items():
