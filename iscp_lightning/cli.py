@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -23,6 +24,7 @@ from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import Norm
 from iscp_lightning.attacks.robustness import ATTACKS
 from iscp_lightning.classifiers import RobustDataWriter, classifier_hash
+from iscp_lightning.classifiers.checkpoints import unreadable
 from iscp_lightning.classifiers.evaluation import RobustnessEvaluation
 from iscp_lightning.data import ImageDataModule
 from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger, finish_wandb
@@ -122,8 +124,7 @@ class CLI(LightningCLI):
             if not typed(name, self.typed):  # a configuration cannot say what happens to a folder
                 config[name] = None if name == "resume" else False
         self.kept = kept_config(self._parser(self.subcommand), config)
-        if config.ckpt_path and not known_checkpoint(config.ckpt_path):
-            fail(f"`--ckpt_path {config.ckpt_path}` is neither an existing file nor best or last")
+        require_checkpoint(config.ckpt_path)
         locate(self.run, config, str(self.subcommand))
         folder, trainer = self.run.folder, config.trainer
         trainer.default_root_dir = str(folder)
@@ -327,9 +328,16 @@ def run_name(given: str | None, subcommand: str) -> str:
     return name
 
 
-def known_checkpoint(path: str) -> bool:
-    """Return whether a checkpoint exists, or is a word that the Trainer understands."""
-    return path in ("best", "last", "hpc", "registry") or Path(path).is_file() or ":" in path
+def require_checkpoint(path: str | None) -> None:
+    """Leave with a message if a path is neither a checkpoint nor a word that the Trainer knows."""
+    if path in (None, "best", "last", "hpc", "registry") or ":" in path:
+        return
+    if not Path(path).is_file():
+        fail(f"`--ckpt_path {path}` is neither an existing file nor best or last")
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # a garbled file makes the reader raise anything
+        fail(f"`--ckpt_path {path}` is no checkpoint of a run: {unreadable(Path(path), error)}")
 
 
 def own_loggers(trainer: Namespace) -> list[Namespace]:

@@ -24,7 +24,8 @@ RUN_VARIABLE = "ISCP_RUN_FOLDER"
 class Run:
     """The folder of one run; a run that it replaces is kept until this one has an artefact.
 
-    Only the first process of a run writes. Nothing is written before `start`.
+    Only the first process of a run writes. Nothing is written before `start`. A process that is
+    killed between `start` and `keep` leaves the old run beside the new, as `.NAME.` and letters.
 
     Args:
         arguments: What was typed, kept in `run.json`.

@@ -391,7 +391,7 @@ def test_killed_training_resumes_to_the_uninterrupted_result(tmp_path):
     ]
     position = arguments.index("--trainer.logger")
     arguments = arguments[:position] + arguments[position + 2 :]
-    checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "epoch001.ckpt"
     process = subprocess.Popen(
         [sys.executable, "-m", "iscp_lightning", *arguments, "--run", "killed"],
         stdout=subprocess.DEVNULL,

@@ -83,6 +83,8 @@ MISTAKES = [
     (f"{FIT} --run a/b", "`--run` must be a plain folder name under runs/, got 'a/b'"),
     (f"{FIT} --resume runs/nowhere", "`--resume runs/nowhere`: runs/nowhere/config.yaml does not exist, so this is no run"),
     (f"{FIT} --ckpt_path nowhere.ckpt", "`--ckpt_path nowhere.ckpt` is neither an existing file nor best or last"),
+    (f"{FIT} --ckpt_path page.ckpt", "`--ckpt_path page.ckpt` is no checkpoint of a run: it is a web page"),
+    (f"{FIT} --ckpt_path {ROOT}/README.md", f"`--ckpt_path {ROOT}/README.md` is no checkpoint of a run: it is no checkpoint"),
     (f"{FIT} --attacks pdg", "`attacks` must be among fgsm, pgd20, pgd100, autoattack, got ['pdg']"),
     (f"{FIT} --attack_images 5", "`--attack_epsilon` and `--attack_images` go with `--attacks`"),
     (f"{ATTACK} --attack_images 0", "`attack_images` must be 1 or more, got 0"),

@@ -136,11 +136,11 @@ def _read(path: Path) -> tuple[ClassifierSpec | None, dict[str, Tensor]]:
     except Exception as error:  # a garbled file makes the readers raise anything
         raise ValueError(
             f"{path} cannot be read as plain weights (nothing in a file is executed): "
-            f"{_reason(path, error)}"
+            f"{unreadable(path, error)}"
         ) from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def unreadable(path: Path, error: Exception) -> str:
     """Return why a file is not one of weights, in a few words."""
     with path.open("rb") as file:
         start = file.read(200).lstrip().lower()
@@ -150,6 +150,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "it is a web page"
     if start.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS, not the file itself"
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
     if isinstance(error, pickle.UnpicklingError):
         return "it is no checkpoint, or holds other objects than tensors and plain values"
     return " ".join(str(error).split())[:200] or type(error).__name__

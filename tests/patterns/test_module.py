@@ -386,7 +386,7 @@ def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
         *SEARCH,
         *("--model.init_args.classifier", weights, "--model.init_args.classes", "[1, 4]"),
     ]
-    checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "epoch001.ckpt"
     command = [sys.executable, "-m", "iscp_lightning", *arguments, "--run", "killed"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not checkpoint.exists() and process.poll() is None:
