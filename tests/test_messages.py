@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DATA = (
     "--data.source Shapes --data.source.init_args.train_count 20 "
     "--data.source.init_args.test_count 20 --data.source.init_args.size 16 "
-    "--trainer.accelerator cpu --trainer.devices 1 --trainer.fast_dev_run true"
+    "--trainer.accelerator cpu --trainer.devices 1 --trainer.max_epochs 1"
 )
 FIT = f"fit --model NaturalModule --model.init_args.classifier test_resnet {DATA}"
 SEARCH = (
