@@ -164,3 +164,10 @@ def test_it_equals_foolbox(trained, norm):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     else:  # where a gradient is nearly zero, rounding may choose its sign
         assert ((found - expected).abs() < 1e-5).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_random_starts_stay_images(norm, value):
+    found = random_start(torch.full((50, 1, 2, 2), value), 0.1, norm)
+    assert 0 <= found.min() < found.max() <= 1

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from iscp_lightning.attacks import robust_data
 from iscp_lightning.attacks.robust_data import (
     RobustDataBuilder,
     RobustDataSettings,
@@ -142,3 +143,23 @@ def test_fractions_are_accepted():
 def test_wrong_settings_are_named(name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         RobustDataSettings(**{name: 0})
+
+
+def test_the_seed_decides_what_an_image_starts_from():
+    rows = torch.arange(10)
+    starts = [
+        RobustDataBuilder(
+            OnlyRed(), images(), rows, RobustDataSettings(seed=seed), Path("x")
+        ).starts
+        for seed in (None, 0, 1)
+    ]
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[1], starts[2])
+
+
+def test_made_pixels_are_rounded(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        robust_data, "match_features", lambda *_: torch.full((4, 3, 2, 2), 10.6 / 255)
+    )
+    made = RobustDataBuilder(OnlyRed(), images(), torch.arange(4), SETTINGS, tmp_path)
+    assert (made.compute(0, torch.device("cpu")) == 11).all()

@@ -10,6 +10,7 @@ from toys import Linear
 from iscp_lightning.attacks import Robustness, evaluate_robustness, robustness
 from iscp_lightning.attacks.robustness import build_attacks
 from iscp_lightning.data import MemoryImages, Shapes
+from iscp_lightning.seeds import named_generator
 
 
 def one_pixel(margins: list[float]) -> tuple[nn.Module, MemoryImages]:
@@ -79,6 +80,8 @@ def rates(fgsm: int, pgd20: int, noise: int, half: int, double: int) -> Robustne
     ("numbers", "message"),
     [
         ((40, 30, 90, 60, 10), None),
+        ((30, 31, 90, 60, 10), None),  # no more than the tolerance
+        ((40, 39, 39, 60, 10), None),
         ((30, 40, 90, 60, 10), "weaker fgsm .* beats pgd20"),
         ((40, 30, 35, 60, 10), "noise .* hurts more than fgsm"),
         ((40, 30, 90, 60, 50), "rises with epsilon, from 0.300 to 0.500"),
@@ -139,3 +142,40 @@ def test_bad_input_is_refused():
         build_attacks(["autoattack"], 0.1, "linf", 3)
     with pytest.raises(ValueError, match="returns probabilities"):
         evaluate_robustness(nn.Sequential(model, nn.Softmax(1)), images, torch.arange(2))
+
+
+def test_the_seed_reaches_every_attack(monkeypatch):
+    model, images = one_pixel([0.1, 0.2])
+    drawn: dict[int, list[int]] = {}
+    for seed in (0, 1):
+        seeds = drawn[seed] = []
+
+        def spy(*name, seeds=seeds, **kwargs):
+            generator = named_generator(*name, **kwargs)
+            seeds.append(generator.initial_seed())
+            return generator
+
+        monkeypatch.setattr(robustness, "named_generator", spy)
+        evaluate_robustness(model, images, torch.arange(2), ["fgsm"], seed=seed, batch_size=1)
+    assert len(drawn[0]) == 2 * 5  # two batches, two attacks and three checks
+    assert len({*drawn[0], *drawn[1]}) == 20
+
+
+@pytest.mark.parametrize(("norm", "epsilon", "double"), [("l2", 0.8, 1.6), ("linf", 0.8, 1.0)])
+def test_the_doubled_radius_is_one_of_the_norm(norm, epsilon, double):
+    attacks = build_attacks(["fgsm"], epsilon, norm, 10)
+    assert attacks["pgd20 at x2"].epsilon == pytest.approx(double)
+    assert attacks["pgd20 at x0.5"].epsilon == pytest.approx(0.4)
+
+
+def test_a_classifier_in_training_is_measured_in_eval_mode_and_left_alone():
+    torch.manual_seed(0)
+    classifier = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Dropout(0.9), nn.Linear(48, 2))
+    images = MemoryImages(torch.rand(20, 3, 4, 4), torch.arange(20) % 2)
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    found = evaluate_robustness(classifier.train(), images, torch.arange(20), ["fgsm"])
+    assert classifier.training
+    for name, value in classifier.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    evaluated = evaluate_robustness(classifier.eval(), images, torch.arange(20), ["fgsm"])
+    assert torch.equal(found.clean, evaluated.clean)

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from iscp_lightning.cli import main
-from iscp_lightning.data.splits import class_indices, stratified_choice
+from iscp_lightning.data.splits import class_indices, stratified_choice, stratified_split
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 2)
 
@@ -115,3 +115,15 @@ def test_classes_with_numbers_as_names_can_be_typed(capsys: Any, typed: str, exp
             class_indices(parsed, NUMBERED)
     else:
         assert class_indices(parsed, NUMBERED) == expected
+
+
+@pytest.mark.parametrize(
+    ("fraction", "expected"), [(0.3, 3), (0.2, 2), (0.25, 2), (0.05, 0), (1.0, 9)]
+)
+def test_the_share_of_a_class_is_rounded_to_the_nearest_image(fraction, expected):
+    """Of nine images each: 2.7, 1.8, 2.25, 0.45 and 9."""
+    labels = torch.arange(18) % 2
+    first, rest = stratified_split(labels, torch.arange(18), fraction, 0)
+    assert labels[first].bincount(minlength=2).tolist() == [expected, expected]
+    assert labels[rest].bincount(minlength=2).tolist() == [9 - expected, 9 - expected]
+    assert torch.equal(torch.cat([first, rest]).sort().values, torch.arange(18))

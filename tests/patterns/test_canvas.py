@@ -3,6 +3,7 @@ import torch
 from toys import Linear
 
 from iscp_lightning.data import MemoryImages
+from iscp_lightning.patterns import canvas
 from iscp_lightning.patterns.canvas import (
     WHITE,
     MissingCanvasError,
@@ -92,3 +93,23 @@ def test_nan_logits_name_the_class():
 def test_fewer_logits_than_classes_are_refused():
     with pytest.raises(ValueError, match="2 logits for 3 classes"):
         predict(Linear(torch.zeros(2, 4, 4)), IMAGES, torch.device("cpu"), 3)
+
+
+def test_predictions_of_several_ranks_are_joined(monkeypatch):
+    """Each rank fills in its own images: label and logit alike are summed."""
+    maps = torch.ones(2, 4, 4) * torch.tensor([1.0, 2.0]).view(2, 1, 1)
+    alone = predict(Linear(maps), IMAGES, torch.device("cpu"), 2)
+    monkeypatch.setattr(canvas, "sum_over_ranks", lambda mine: 3 * mine)
+    joined = predict(Linear(maps), IMAGES, torch.device("cpu"), 2)
+    assert torch.equal(joined.label, 3 * alone.label)
+    assert alone.label.any()
+    assert torch.equal(joined.logit, 3 * alone.logit)
+
+
+def test_probabilities_are_refused():
+    class Softmax(Linear):
+        def forward(self, images):
+            return super().forward(images).softmax(1)
+
+    with pytest.raises(ValueError, match="logits are needed"):
+        predict(Softmax(torch.rand(2, 4, 4)), IMAGES, torch.device("cpu"), 2)

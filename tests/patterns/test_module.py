@@ -178,17 +178,29 @@ def test_winners_only(tmp_path, weights, shapes):
     assert "mean_predictive_power_of_best_canvas" not in module.results
 
 
-def test_random_classes_are_seeded(tmp_path, weights, shapes):
+@pytest.mark.parametrize("of", ["search", "data"])
+def test_random_classes_are_seeded(tmp_path, weights, of):
     chosen = []
     for seed in (0, 0, 1):
-        settings = SearchSettings(canvas="white", search_epochs=1, seed=seed)
+        own = seed if of == "search" else None
+        settings = SearchSettings(canvas="white", search_epochs=1, seed=own)
         module = module_for(weights, classes=None, random_classes=3, search=settings)
-        trainer_for(tmp_path, callbacks=[], enable_checkpointing=False).fit(
-            module, datamodule=shapes
-        )
+        data = ImageDataModule(Shapes(20, 100), batch_size=50, seed=3 if own is not None else seed)
+        trainer_for(tmp_path, callbacks=[], enable_checkpointing=False).fit(module, datamodule=data)
         chosen.append(module.engine.canvases.targets.tolist())
     assert chosen[0] == chosen[1] != chosen[2]
     assert len(set(chosen[0])) == 3
+
+
+def test_the_logged_mean_is_that_of_the_winners(tmp_path, weights, shapes):
+    module, trainer = module_for(weights, pattern_sizes=[0.1]), trainer_for(tmp_path)
+    trainer.search(module, shapes)
+    logged = trainer.callback_metrics["mean_predictive_power/0.1"].item()
+    assert logged == pytest.approx(module.results["mean_predictive_power"]["0.1"])
+    everyone = [
+        c["predictive_power"]["0.1"] for e in module.results["classes"] for c in e["canvases"]
+    ]
+    assert logged != pytest.approx(sum(everyone) / len(everyone))
 
 
 @pytest.mark.parametrize(

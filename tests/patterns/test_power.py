@@ -5,9 +5,16 @@ import torch
 from torch import Tensor
 from toys import Linear, grey_images
 
-from iscp_lightning.data import Batch
+from iscp_lightning.data import Batch, MemoryImages
 from iscp_lightning.data.images import to_float
-from iscp_lightning.patterns import PatternSet, PredictivePower, SearchSettings, search_patterns
+from iscp_lightning.patterns import (
+    PatternSet,
+    PredictivePower,
+    SearchSettings,
+    power,
+    search_patterns,
+)
+from iscp_lightning.patterns.power import measure_power
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
 
@@ -173,3 +180,21 @@ def test_winners_have_the_lowest_objective():
     two = corner_pattern()[torch.tensor([0, 0, 0])]
     two = replace(two, targets=torch.tensor([1, 0, 1]), objectives=torch.tensor([0.5, 3.0, 0.2]))
     assert two.winners.tolist() == [1, 2]
+
+
+def test_patterns_measured_by_several_ranks_keep_their_order(monkeypatch):
+    classifier, images = bright_corner()
+    three = corner_pattern()[torch.tensor([0, 0, 0])]
+    three.masks[1] = three.masks[1].roll(1, 1)  # another pixel turns nobody
+    arguments = {"pattern_sizes": [0.25], "measure_on": "full"}
+    images = MemoryImages(images, LABELS)
+    alone = measure_power(three, classifier, images, **arguments)
+    assert len(set(alone.predictive_power.flatten().tolist())) == 2
+    parts: list = []
+    monkeypatch.setattr(power, "gather", lambda item: parts.append(item) or [item])
+    for rank in (0, 1):
+        monkeypatch.setattr(power, "share", lambda items, r=rank: items[r::2])
+        power.measure_shared(three, classifier, images, **arguments)
+    monkeypatch.setattr(power, "gather", lambda item: parts)
+    shared = power.measure_shared(three, classifier, images, **arguments)
+    assert torch.equal(shared.predictive_power, alone.predictive_power)

@@ -11,7 +11,7 @@ from toys import Linear, grey_images
 from iscp_lightning.classifiers import create_classifier
 from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.patterns import SearchSettings, search_patterns
-from iscp_lightning.patterns.prepared import prepare
+from iscp_lightning.patterns.prepared import _difference, prepare
 
 CPU = torch.device("cpu")
 
@@ -177,3 +177,10 @@ def test_patterns_say_how_they_were_searched(network, said):
     settings = SearchSettings(canvas="white", search_epochs=1)
     found = search_patterns(network(), *grey_images(20), settings, progress=False)
     assert found.provenance["fast_copy"] == said
+
+
+def test_the_worst_image_decides_about_a_change():
+    """The same for most images, and half the range of the logits off for one."""
+    expected = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 4.0]])
+    logits = expected + torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
+    assert _difference(logits, expected) == 0.5

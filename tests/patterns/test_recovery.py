@@ -90,6 +90,7 @@ def test_a_search_is_told_of_another_backdoor_than_the_training_had(tmp_path, sa
     assert len(told) == (0 if same else 1)
     results = json.loads(Path("runs/r/results.json").read_text())
     assert results["trigger_recovery"]["class"] == 3
+    assert results["trigger_recovery"]["pattern_size"] == 0.01  # the smallest
 
 
 @pytest.mark.slow

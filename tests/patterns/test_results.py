@@ -271,3 +271,17 @@ def test_dynamics_read_back_from_files(tmp_path):
     snapshot_of(1, (0,), [[0.5, NAN]]).save(tmp_path / "one.safetensors")
     write_dynamics(tmp_path, [PatternSet.load(tmp_path / "one.safetensors")], NAMES)
     assert images(tmp_path) == ["learning_dynamics.png"]
+
+
+def test_dynamics_show_the_chosen_canvas_of_each_class(tmp_path, drawn):
+    """Of two canvases a class the second one won for cats, the first one for eels."""
+    patterns = pattern_set(epoch=1)
+    winners = torch.tensor([1, 2])
+    values = power([DEFINED[1], DEFINED[2]])
+    results = summarize(patterns, winners, values, SIZES, "held_out")
+    snapshot = replace(patterns, results=results)
+    write_dynamics(tmp_path, [snapshot], NAMES)
+    grid, labels = drawn["pattern_grid"]
+    assert labels["captions"] == [["PW 0.250"], ["PW 0.750"]]
+    for row, winner in enumerate((1, 2)):
+        assert (grid[row][0] == pattern_pixels(snapshot, winner, 0.05)).all()

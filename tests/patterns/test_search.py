@@ -323,3 +323,60 @@ def test_a_network_that_views_its_features_is_trained(data, tmp_path):
     network = torch.nn.Sequential(torch.nn.AvgPool2d(2), Viewing())
     network[1].linear = torch.nn.Linear(4 * 6 * 6, 10)
     quiet_trainer(tmp_path, max_epochs=1).fit(NaturalModule(network), datamodule=data)
+
+
+def engine(count: int, settings: SearchSettings, problems: int = 1) -> PatternSearch:
+    """Problems of class 1 on white canvases, with `count` dark images of class 0."""
+    images = torch.zeros(count, 3, 4, 4, dtype=torch.uint8)
+    pool = SearchPool(images, torch.zeros(count).long(), torch.arange(count))
+    targets = torch.ones(problems).long()
+    white = torch.full((problems, 3, 4, 4), 255, dtype=torch.uint8)
+    canvases = Canvases(targets, torch.full((problems,), -1), white)
+    return PatternSearch(Linear(torch.zeros(2, 4, 4)), canvases, pool, settings, 2)
+
+
+def test_a_loss_is_the_mean_over_the_images_that_there_are():
+    """Six images in batches of four: the second batch has two."""
+    searched = engine(6, SearchSettings(sparsity=0.0))
+    masks = searched.initial_masks
+    optimizer = SignDescent([masks], 0.02)
+    losses = [searched.step(masks, torch.zeros_like(masks), optimizer, (0, i)) for i in (0, 1)]
+    torch.testing.assert_close(torch.cat(losses), torch.full((2,), 2.0).log())
+
+
+def test_the_objective_is_the_mean_over_images_not_over_batches():
+    images, labels = grey_images(20)
+    classifier, _ = planted_trigger()
+    objectives = []
+    for size in (4, 128):  # ten images each: 4 + 4 + 2, and all at once
+        settings = SearchSettings(canvas="white", search_epochs=1, micro_batch_size=size)
+        found = search(classifier, images, labels, settings, search_fraction=1.0)
+        objectives.append(found.objectives)
+    torch.testing.assert_close(objectives[0], objectives[1])
+    assert objectives[0].unique().numel() == 2
+
+
+@pytest.mark.parametrize(
+    ("micro_batch_size", "search_batch_size", "problems", "expected"),
+    [(8, 4, 5, 2), (128, 4, 5, 5), (12, 4, 4, 2), (4, 4, 3, 1), (11, 3, 6, 3)],
+)
+def test_forward_passes_hold_no_more_images_than_allowed(
+    micro_batch_size, search_batch_size, problems, expected
+):
+    settings = SearchSettings(
+        search_batch_size=search_batch_size, micro_batch_size=micro_batch_size
+    )
+    searched = engine(8, settings, problems)
+    assert searched.problems_per_forward == expected
+    assert expected * search_batch_size <= micro_batch_size
+
+
+def test_the_seed_chooses_the_search_images():
+    images, labels = grey_images(40)
+    classifier = Linear(torch.zeros(2, 8, 8))
+    chosen = [
+        search(classifier, images, labels, SearchSettings(canvas="white", seed=seed)).search_indices
+        for seed in (0, 1, 1)
+    ]
+    assert torch.equal(chosen[1], chosen[2])
+    assert not torch.equal(chosen[0], chosen[1])

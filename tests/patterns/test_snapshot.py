@@ -499,3 +499,22 @@ def test_enlarged_repeats_whole_pixels(shape, expected):
     assert large.shape == (*expected, 3)
     for dy, dx in np.ndindex(factor, factor):
         assert np.array_equal(large[dy::factor, dx::factor], pixels)
+
+
+def test_what_is_searched_is_the_same_on_all_ranks(data, tmp_path, monkeypatch):
+    module, asked = NaturalModule(small_net(), optimizer=sgd(0.1)), []
+    joined = small_net()
+
+    def searched(classifier: nn.Module, *_: Any, **__: Any) -> PatternSet:
+        asked.append(classifier)
+        raise RuntimeError("asked")
+
+    def join(given: nn.Module) -> nn.Module:
+        assert given is module.classifier
+        return joined
+
+    monkeypatch.setattr(snapshot, "same_on_all_ranks", join)
+    monkeypatch.setattr(snapshot, "run_search", searched)
+    with pytest.raises(RuntimeError, match="asked"):
+        trainer(tmp_path, PatternSnapshot([1], search=QUICK)).fit(module, datamodule=data)
+    assert asked == [joined]

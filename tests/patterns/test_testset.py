@@ -97,3 +97,12 @@ def test_images_of_any_number_of_channels_are_searched_kept_and_measured(tmp_pat
     assert found.canvases.shape == (4, 4, 8, 8)
     power = found.predictive_power(classifier, images, labels, pattern_sizes=[0.1])
     assert power.predictive_power.shape == (4, 1)
+
+
+def test_darker_and_brighter_images_are_other_images():
+    dark, bright = (
+        fingerprint(MemoryImages(torch.full((3, 1, 2, 2), value), torch.arange(3)))
+        for value in (0.2, 0.6)
+    )
+    assert "differ by up to 0.40" in difference(dark, bright)
+    assert "differ by up to 0.40" in difference(bright, dark)
