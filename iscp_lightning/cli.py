@@ -129,7 +129,7 @@ class CLI(LightningCLI):
         folder, trainer = self.run.folder, config.trainer
         trainer.default_root_dir = str(folder)
         config.checkpoint.dirpath = str(folder / "checkpoints")
-        if self.run.resumes:
+        if config.resume:
             config.ckpt_path = str(folder / "checkpoints" / "last.ckpt")
         if config.data.seed is None and config.seed_everything is not False:
             config.data.seed = config.seed_everything
@@ -298,8 +298,10 @@ def locate(run: Run, config: Namespace, subcommand: str) -> None:
     else:
         run.folder = RUNS / run_name(config.run, subcommand)
         requeued = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0  # Lightning goes on by itself
-        run.replaces = config.overwrite
-        checked = is_first_process() and not requeued and not config.trainer.fast_dev_run
+        if requeued and run.folder.exists():
+            run.go_on(run.folder)
+        run.replaces = config.overwrite and not run.resumes
+        checked = is_first_process() and not run.resumes and not config.trainer.fast_dev_run
         if checked and run.folder.exists() and not config.overwrite:
             fail(f"{run.folder} exists: choose another `--run`, or give `--overwrite`")
         if (

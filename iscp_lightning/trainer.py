@@ -187,6 +187,7 @@ class RunStart(L.Callback):
     def _start(self, trainer: L.Trainer) -> None:
         if trainer.loggers or is_dry(trainer):  # fit has started it for its test
             return
+        trainer.strategy.barrier("every rank has read what the run may replace")
         self.run.start()
         path = self.run.folder / "config.yaml"
         if trainer.is_global_zero and not self.run.resumes:

@@ -59,6 +59,7 @@ def started(path: Path) -> None:
     run = Run()
     run.folder, run.started = path.parent, True
     trainer = SimpleNamespace(loggers=[], fast_dev_run=False, is_global_zero=True, training=True)
+    trainer.strategy = SimpleNamespace(barrier=lambda _: None)
     RunStart(run, "model: NaturalModule\n", [])._start(trainer)
 
 

@@ -318,6 +318,18 @@ def test_several_snapshots_are_reported_by_name(capsys):
     assert "\ndrawn-patterns of the weights after epoch 1; measured" in said
 
 
+def test_a_requeued_run_keeps_its_id(monkeypatch):
+    """SLURM starts the same command again; Lightning goes on from its own checkpoint."""
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1"])
+    before = json.loads(Path("runs/a/run.json").read_text())["id"]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    main([*FIT, "--run", "a", "--trainer.max_epochs", "1", "--overwrite"])
+    record = json.loads(Path("runs/a/run.json").read_text())
+    assert record["id"] == before
+    assert len(record["commands"]) == 2
+
+
 def test_max_steps_keeps_the_last_weights():
     cli = main([*FIT, "--run", "a", "--trainer.max_epochs", "2", "--trainer.max_steps", "3"])
     assert torch.equal(
