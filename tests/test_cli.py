@@ -343,13 +343,14 @@ def test_max_steps_keeps_the_last_weights():
         ["--trainer.check_val_every_n_epoch", "2"],
         ["--trainer.val_check_interval", "0.5"],
         ["--trainer.val_check_interval", "0.5", "--checkpoint.every_n_train_steps", "3"],
+        ["--trainer.accumulate_grad_batches", "2"],
         [],
     ],
 )
 def test_a_resumed_run_loses_no_row(extra, monkeypatch):
     arguments = [*FIT, "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1", *extra]
     main([*arguments, "--run", "whole"])
-    crash = [*CRASH, "--trainer.callbacks.epoch", "3", "--trainer.callbacks.batch", "1"]
+    crash = [*CRASH, "--trainer.callbacks.epoch", "3", "--trainer.callbacks.batch", "2"]
     with pytest.raises(RuntimeError, match="out of memory"):
         main([*arguments, *crash, "--run", "broken"])
     monkeypatch.setattr(Crash, "armed", False)
@@ -380,9 +381,16 @@ def test_a_resumed_run_is_not_changed(capsys):
         main(["fit", "--resume", "runs/nowhere"])
     assert "runs/nowhere/config.yaml does not exist" in capsys.readouterr().err
     main([*FIT, "--run", "small", "--trainer.max_epochs", "1"])
-    with pytest.raises(SystemExit):
-        main(["fit", "--resume", "runs/small", "--trainer.max_epochs=3"])
-    assert "the run's own settings, got --trainer.max_epochs=3" in capsys.readouterr().err
+    for change in (
+        "--trainer.max_epochs=3",
+        "--trainer.precision=bf16-mixed",
+        "--seed_everything=1",
+        "--model.init_args.compile=true",
+        "--data.batch_size=7",
+    ):
+        with pytest.raises(SystemExit):
+            main(["fit", "--resume", "runs/small", change])
+        assert f"the run's own settings, got {change}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["fit", "-c", "own.yaml", "--resume", "runs/small"])
     assert "the run's own settings, got -c" in capsys.readouterr().err

@@ -154,6 +154,12 @@ def test_the_first_cause_is_told():
     assert mistake(raised(outer)) == "`shift` must be 0 or more pixels, got -1"
 
 
+def test_a_type_error_of_the_code_is_no_mistake():
+    with pytest.raises(TypeError) as caught:
+        Augmentation(shift=None)
+    assert mistake(caught.value) is None
+
+
 def test_what_is_not_understood_is_still_one_line():
     assert one_line("something\n  else") == "something else"
     assert suggestion("zzz", ["abc"]) == ""

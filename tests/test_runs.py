@@ -184,3 +184,13 @@ def test_a_run_that_goes_on_keeps_its_id_and_its_folder(tmp_path: Path):
         ["fit"],
         ["fit", "--resume", "a"],
     ]
+
+
+def test_a_run_starts_once(tmp_path: Path):
+    run = replacing(tmp_path)
+    run.start()
+    (run.folder / "new").touch()
+    run.start()
+    assert (run.folder / "new").exists()
+    assert len(json.loads((run.folder / "run.json").read_text())["commands"]) == 1
+    assert len(list(tmp_path.glob(".a.*"))) == 1

@@ -61,11 +61,13 @@ def test_numbers_of_every_kind_are_the_same():
 
 
 def draws():
-    return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.gauss(0, 1)  # noqa: NPY002
+    numpy = np.random.standard_normal(3).tolist()  # noqa: NPY002
+    return torch.rand(3).tolist(), numpy, random.gauss(0, 1)
 
 
 def test_generators_go_on_where_they_were(tmp_path):
     random.gauss(0, 1)  # leaves half a pair behind
+    np.random.standard_normal(1)  # noqa: NPY002 - likewise
     torch.save(generator_states(), tmp_path / "states.ckpt")
     expected = draws()
     draws()
@@ -164,3 +166,13 @@ def test_an_attacks_draws_do_not_depend_on_the_others():
     )
     assert torch.equal(alone.withstood["pgd20"], among.withstood["pgd20"])
     assert torch.equal(alone.sanity["noise"], among.sanity["noise"])
+
+
+@pytest.mark.parametrize(("devices", "restored"), [(1, True), (2, False), (0, False)])
+def test_states_of_accelerators_go_back_to_as_many(devices, restored, monkeypatch):
+    states = generator_states() | {"cuda": [torch.zeros(16, dtype=torch.uint8)]}
+    given: list = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
+    set_generator_states(states)
+    assert bool(given) is restored

@@ -17,9 +17,11 @@ from torch import nn
 from iscp_lightning.classifiers import (
     Classifier,
     NaturalModule,
+    checkpoints,
     classifier_hash,
     create_classifier,
     load_classifier,
+    load_trained,
     save_classifier,
 )
 from iscp_lightning.data import ImageDataModule
@@ -244,3 +246,18 @@ def test_other_contents_are_named(content: Any):
     torch.save(content, "bad.ckpt")
     with pytest.raises(ValueError, match=r"bad\.ckpt cannot be read .*it holds no named weights"):
         load_classifier("bad.ckpt")
+
+
+@pytest.mark.parametrize("trained_for", [5, 1000, None])
+def test_weights_for_another_number_of_classes_are_refused(trained_for, monkeypatch):
+    network = nn.Identity()
+    network.pretrained_cfg = {"num_classes": trained_for}
+    given = nn.Module()
+    given.network = network
+    monkeypatch.setattr(checkpoints, "load_classifier", lambda *_, **__: given)
+    with pytest.raises(
+        ValueError, match=f"was trained for {trained_for} classes"
+    ):
+        load_trained("resnet18.a1_in1k", None, 10, 32)
+    network.pretrained_cfg = {"num_classes": 10}
+    assert load_trained("resnet18.a1_in1k", None, 10, 32) is given

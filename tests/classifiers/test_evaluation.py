@@ -115,3 +115,10 @@ def test_two_processes_measure_what_one_does(model):
     assert alone_attacked == both_attacked
     extra = "robust_accuracy" if "MadryModule" in model else "attack_success_rate"
     assert f"test/{extra}" in alone
+
+
+def test_the_ball_is_the_one_that_was_asked_for():
+    ball = ["--attack_norm", "l2", "--attack_images", "10"]
+    main(["test", *SMALL, "--attacks", "fgsm", *ball])
+    found = json.loads(Path("runs/r/results.json").read_text())["robustness"]
+    assert (found["norm"], found["epsilon"]) == ("l2", 0.5)

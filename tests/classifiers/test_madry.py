@@ -16,10 +16,11 @@ from trainers import quiet_trainer
 
 from iscp_lightning.attacks import PGD, Epsilon
 from iscp_lightning.attacks.pgd import eval_mode
-from iscp_lightning.classifiers import FreeModule, MadryModule, load_classifier
+from iscp_lightning.classifiers import FreeModule, MadryModule, free, load_classifier, madry
 from iscp_lightning.cli import main
 from iscp_lightning.data import Batch, ImageDataModule, MemoryImages, Shapes
 from iscp_lightning.runs import finite
+from iscp_lightning.seeds import named_generator
 
 WEAK = PGD(Epsilon("2/255"), Epsilon("1/255"), steps=2, random_start=False)
 
@@ -403,3 +404,58 @@ def test_probabilities_are_refused_before_the_first_step(tmp_path):
 def test_replays_must_be_positive():
     with pytest.raises(ValueError, match="`replays`"):
         FreeModule(network(), replays=0)
+
+
+def test_free_training_smooths_its_labels(tmp_path, monkeypatch):
+    smoothed: list[float] = []
+
+    def spy(*arguments: Any, label_smoothing: float = 0.0) -> torch.Tensor:
+        smoothed.append(label_smoothing)
+        return F.cross_entropy(*arguments, label_smoothing=label_smoothing)
+
+    monkeypatch.setattr(free, "F", SimpleNamespace(cross_entropy=spy))
+    module = FreeModule(network(), replays=2, evaluation_attack=WEAK, label_smoothing=0.3)
+    quiet_trainer(tmp_path, max_epochs=1).fit(module, datamodule=shapes(100))
+    assert set(smoothed) == {0.3}
+
+
+def test_free_training_starts_an_epoch_without_a_perturbation(monkeypatch):
+    module = FreeModule(network())
+    module._change = torch.ones(2, 3, 16, 16)
+    monkeypatch.setattr(MadryModule, "on_train_epoch_start", lambda _: None)
+    module.on_train_epoch_start()
+    assert module._change is None
+
+
+def test_the_evaluation_starts_from_the_same_noise_in_every_epoch(tmp_path, monkeypatch):
+    named: list[tuple] = []
+
+    def spy(*name: Any, **arguments: Any) -> torch.Generator:
+        named.append(name)
+        return named_generator(*name, **arguments)
+
+    monkeypatch.setattr(madry, "named_generator", spy)
+    module = MadryModule(network(), attack=WEAK, evaluation_attack=WEAK, optimizer=sgd)
+    quiet_trainer(tmp_path, max_epochs=3).fit(module, datamodule=shapes(40))
+    assert {name for name in named if "evaluation noise" in name} == {(0, "evaluation noise", 0)}
+    assert len({name for name in named if "training noise" in name}) == 3
+
+
+class Recorded:
+    """An attack that changes nothing and says whether it was made under autocast."""
+
+    def __init__(self) -> None:
+        self.autocast: list[bool] = []
+
+    def __call__(self, _: nn.Module, images: torch.Tensor, *__: Any) -> torch.Tensor:
+        self.autocast.append(torch.is_autocast_enabled("cpu"))
+        return images
+
+
+def test_robustness_is_measured_without_autocast(tmp_path):
+    module, attack = MadryModule(network(), attack=WEAK, evaluation_attack=WEAK), Recorded()
+    module.evaluation_attack = attack  # type: ignore[assignment]
+    fitting = quiet_trainer(tmp_path, max_epochs=1, precision="bf16-mixed")
+    fitting.fit(module, datamodule=shapes(100))
+    assert attack.autocast
+    assert not any(attack.autocast)

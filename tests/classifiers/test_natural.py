@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import NaturalModule
+from iscp_lightning.classifiers import NaturalModule, natural
 from iscp_lightning.data import Batch, ImageDataModule, ImageSet, Shapes
+from iscp_lightning.seeds import generator_states
 
 
 def _trainer(max_epochs: int = 1, **settings: Any) -> L.Trainer:
@@ -222,3 +223,22 @@ def test_a_resumed_training_with_dropout_is_as_without_a_break(tmp_path, val_fra
     fit(1)
     resumed, whole = fit(3, tmp_path / "1.ckpt"), fit(3)
     assert torch.equal(resumed.classifier[2].weight, whole.classifier[2].weight)
+
+
+def test_every_rank_goes_on_with_its_own_draws(monkeypatch):
+    states, draws = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(generator_states())
+        draws.append(torch.rand(3))
+    module = NaturalModule(_linear())
+    for rank in (1, 0):
+        module.on_load_checkpoint({natural.GENERATORS_KEY: states})
+        monkeypatch.setattr(natural, "rank_and_size", lambda r=rank: (r, 2))
+        module.on_train_start()
+        assert torch.equal(torch.rand(3), draws[rank])
+    module.on_load_checkpoint({natural.GENERATORS_KEY: states})
+    monkeypatch.setattr(natural, "rank_and_size", lambda: (0, 1))  # another number of ranks
+    before = torch.get_rng_state()
+    module.on_train_start()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,5 +1,6 @@
 """Tests of building D_R on the command line, in one process and with two."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,18 @@ def test_what_does_not_fit_is_refused(option, message, capsys):
     with pytest.raises(SystemExit):
         build("set", *option, "--overwrite")
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "seed"),
+    [
+        (["--model.init_args.settings.seed", "3"], 3),
+        (["--data.seed", "2"], 2),
+        (["--seed_everything", "5"], 5),
+        (["--data.seed", "2", "--model.init_args.settings.seed", "3"], 3),
+    ],
+)
+def test_the_seed_is_its_own_or_that_of_the_data(options, seed):
+    build("set", *options, "--model.init_args.fraction", "0.25")
+    built = json.loads(Path("set/build.json").read_text())
+    assert f'"seed": {seed}' in json.dumps(built["settings"])

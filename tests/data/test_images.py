@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from iscp_lightning.data import FileImages, MemoryImages
-from iscp_lightning.data.images import as_is, to_float
+from iscp_lightning.data.images import ChosenImages, as_is, to_float
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 5, 7, 3), dtype=np.uint8)
 EXACT = torch.from_numpy(RGB).permute(0, 3, 1, 2)
@@ -369,3 +369,22 @@ def test_a_cache_is_kept_only_if_it_holds_what_was_decoded(
     with pytest.raises(ValueError, match=r"`cache_dir`.*images 0 to 499"):
         FileImages(paths, _labels(501)).in_memory(cache, 0)
     assert list(cache.iterdir()) == []
+
+
+def test_chosen_images_keep_their_textures():
+    images = MemoryImages(torch.zeros(4, 1, 2, 2), torch.arange(4), torch.tensor([7, 8, 9, 6]))
+    batch = ChosenImages(images, torch.tensor([3, 1])).__getitems__([0, 1])
+    assert batch.texture.tolist() == [6, 8]
+    assert batch.label.tolist() == [3, 1]
+
+
+def test_an_orientation_in_xmp_is_followed(tmp_path: Path):
+    """As some programs write it, without Exif data: 6 is a quarter turn clockwise."""
+    xmp = b'<x:xmpmeta><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    wide = np.zeros((8, 16, 3), np.uint8)
+    wide[:, :8] = 255  # the left half is white, upright it is the upper one
+    Image.fromarray(wide).save(tmp_path / "a.jpg", xmp=xmp, quality=100)
+    pixels = FileImages([str(tmp_path / "a.jpg")], torch.tensor([0])).pixels([0])[0, 0]
+    assert pixels.shape == (16, 8)
+    assert pixels[:8].min() > 200
+    assert pixels[8:].max() < 50

@@ -166,3 +166,8 @@ def test_what_was_poisoned_can_be_written(tmp_path):
 def test_a_trigger_larger_than_the_image_stops_before_any_data_are_read():
     with pytest.raises(ValueError, match="does not fit into images of 16 x 16"):
         poisoned(Poison(Trigger(size=20)))
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.27, 3), (0.24, 2), (0.1, 1)])
+def test_the_share_of_poisoned_images_is_rounded(rate, expected):
+    assert len(Poison(poison_rate=rate).choose(torch.arange(10) % 5, NAMES, 0)) == expected

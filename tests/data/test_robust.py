@@ -66,3 +66,15 @@ def test_an_empty_folder_and_images_that_do_not_fit_are_named(tmp_path):
     save_file({"images": IMAGES, "labels": LABELS}, tmp_path / "train.safetensors")
     with pytest.raises(ValueError, match=r"images of \(16, 16\).*\(32, 32\)"):
         RobustData(str(tmp_path), Shapes()).train()
+
+
+@pytest.mark.parametrize(("label", "allowed"), [(9, True), (10, False), (-1, False)])
+def test_labels_are_those_of_the_origin(label, allowed, tmp_path):
+    labels = torch.full((20,), label)
+    save_file({"images": IMAGES, "labels": labels}, tmp_path / "train.safetensors")
+    source = RobustData(str(tmp_path), ORIGIN)
+    if allowed:
+        assert len(source.train()) == 20
+    else:
+        with pytest.raises(ValueError, match="labels"):
+            source.train()

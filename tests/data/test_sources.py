@@ -291,3 +291,13 @@ def test_an_unreachable_server_is_one_message(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("torchvision.datasets.SVHN", unreachable)
     with pytest.raises(ValueError, match="SVHN is not in `root`=here and cannot be downloaded"):
         SVHN("here").prepare()
+
+
+def test_parts_of_different_seeds_never_share_images():
+    parts = [part for seed in (0, 1, 2) for part in (Shapes(4, 4, 16, seed=seed),)]
+    drawn = [
+        images.pixels(range(4)).numpy().tobytes()
+        for source in parts
+        for images in (source.train(), source.test(), source.shifted_tests()["random_texture"])
+    ]
+    assert len(set(drawn)) == 9

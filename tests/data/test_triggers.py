@@ -127,3 +127,9 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     (tmp_path / "t.png").write_text("<html>")
     with pytest.raises(ValueError, match="cannot be read as a PNG"):
         Trigger(str(tmp_path / "t.png")).draw((8, 8))
+
+
+def test_the_sinusoid_has_six_periods():
+    rows = Trigger("sinusoid", opacity=1.0).draw((2, 24)).pattern[0]
+    quarter = torch.tensor([0.5, 1.0, 0.5, 0.0])
+    torch.testing.assert_close(rows, quarter.repeat(6).expand(2, -1), atol=1e-5, rtol=0)
