@@ -255,9 +255,7 @@ def test_weights_for_another_number_of_classes_are_refused(trained_for, monkeypa
     given = nn.Module()
     given.network = network
     monkeypatch.setattr(checkpoints, "load_classifier", lambda *_, **__: given)
-    with pytest.raises(
-        ValueError, match=f"was trained for {trained_for} classes"
-    ):
+    with pytest.raises(ValueError, match=f"was trained for {trained_for} classes"):
         load_trained("resnet18.a1_in1k", None, 10, 32)
     network.pretrained_cfg = {"num_classes": 10}
     assert load_trained("resnet18.a1_in1k", None, 10, 32) is given
