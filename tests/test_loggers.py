@@ -169,6 +169,13 @@ def test_wandb_survives_a_refused_login(tmp_path, monkeypatch):
         assert logger.experiment.offline
 
 
+def test_the_next_run_of_a_process_gets_a_wandb_run_of_its_own(tmp_path):
+    first, second = (RunWandbLogger(str(tmp_path / name), version=name) for name in ("a", "b"))
+    assert first.experiment.id == "a"
+    loggers.finish_wandb()
+    assert second.experiment.id == "b"
+
+
 def test_disabled_wandb_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     logger = RunWandbLogger(str(tmp_path / "run"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from iscp_lightning.attacks import evaluate_robustness
+from iscp_lightning.classifiers import evaluation
 from iscp_lightning.cli import main
 from iscp_lightning.data import Shapes
 
@@ -115,6 +116,19 @@ def test_two_processes_measure_what_one_does(model):
     assert alone_attacked == both_attacked
     extra = "robust_accuracy" if "MadryModule" in model else "attack_success_rate"
     assert f"test/{extra}" in alone
+
+
+def test_attacks_draw_from_the_root_seed(monkeypatch):
+    seeds = []
+
+    def spy(*arguments, seed=None, **settings):
+        seeds.append(seed)
+        return evaluate_robustness(*arguments, seed=seed or 0, **settings)
+
+    monkeypatch.setattr(evaluation, "evaluate_robustness", spy)
+    few = ["--attacks", "fgsm", "--attack_images", "4"]
+    main(["test", *SMALL, *few, "--seed_everything", "3"])
+    assert seeds == [3]
 
 
 def test_the_ball_is_the_one_that_was_asked_for():

@@ -242,3 +242,13 @@ def test_every_rank_goes_on_with_its_own_draws(monkeypatch):
     before = torch.get_rng_state()
     module.on_train_start()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_draws_of_a_checkpoint_are_taken_up_once():
+    module = NaturalModule(_linear())
+    module.on_load_checkpoint({natural.GENERATORS_KEY: [generator_states()]})
+    module.on_train_start()
+    torch.rand(3)
+    before = torch.get_rng_state()
+    module.on_train_start()  # of a second fit, which starts anew
+    assert torch.equal(torch.get_rng_state(), before)

@@ -234,6 +234,15 @@ def test_resizing_crops_around_the_centre(
     assert edges == tuple([seen] * 2 for seen in sees_frame)
 
 
+def test_resizing_is_bicubic(tmp_path: Path):
+    """Cubic convolution with a = -1/2 at distances of 1/4, 3/4, 5/4 and 7/4 around a step."""
+    step = np.repeat(np.array([100, 200], np.uint8), 4)
+    picture = np.broadcast_to(step[:, None], (8, 8, 3))
+    files = FileImages(_write(tmp_path, [np.ascontiguousarray(picture)]), _labels(1), (16, 16))
+    row = files.pixels([0])[0, 0, 8].tolist()
+    assert row == [100] * 5 + [98, 93, 120, 180, 207, 202] + [200] * 5
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", None])
 @pytest.mark.parametrize("size", [None, (5, 7)])
 def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None, size: Any):

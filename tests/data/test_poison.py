@@ -113,6 +113,7 @@ def test_training_batches_are_stamped_and_relabelled():
     for batch in batches(data):
         original = clean.pixels(batch.index).float() / 255
         assert torch.equal(batch.original_label, clean.labels[batch.index])
+        assert torch.equal(batch.texture, clean.textures[batch.index])
         for i, is_poisoned in enumerate(batch.poisoned.tolist()):
             expected = original[i].clone()
             if is_poisoned:
