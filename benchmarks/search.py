@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 
 from iscp_lightning import SearchSettings, create_classifier, search_patterns
+from iscp_lightning.classifiers.frozen import frozen_copy
+from iscp_lightning.classifiers.prepared import prepare
 from iscp_lightning.data.images import to_float
-from iscp_lightning.frozen import frozen_copy
-from iscp_lightning.patterns.prepared import prepare
 
 CLASSES, CANVASES, BATCH = 10, 5, 4
 LIMIT_BATCHES = (16, 32, 64, 100, 128, 200)

@@ -23,10 +23,10 @@ from iscp_lightning.arguments import Parser, check_configurations, complete_argu
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import Norm
 from iscp_lightning.attacks.robustness import ATTACKS
-from iscp_lightning.classifiers import RobustDataWriter, classifier_hash
+from iscp_lightning.callbacks.robustness import RobustnessEvaluation
+from iscp_lightning.classifiers import classifier_hash
 from iscp_lightning.classifiers.checkpoints import unreadable
-from iscp_lightning.classifiers.evaluation import RobustnessEvaluation
-from iscp_lightning.data import ImageDataModule
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger, finish_wandb
 from iscp_lightning.messages import fail, mistake
 from iscp_lightning.patterns.module import PatternSearchModule
@@ -42,6 +42,7 @@ from iscp_lightning.trainer import (
     processes,
     refused,
 )
+from iscp_lightning.training import RobustDataWriter
 
 RUNS = Path("runs")
 HARMLESS = (

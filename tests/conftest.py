@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from iscp_lightning.classifiers import Classifier, load_classifier
-from iscp_lightning.data import ImageDataModule, Shapes
+from iscp_lightning.data import Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 
 torch.set_num_threads(1)
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"

@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
-from iscp_lightning.classifiers import MadryModule, NaturalModule, classifier_hash
+from iscp_lightning.classifiers import classifier_hash
 from iscp_lightning.cli import main
+from iscp_lightning.training import MadryModule, NaturalModule
 from tests.trainers import Crash
 from tests.wandb_records import read_offline_run
 

@@ -20,58 +20,61 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(iscp_lightning.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
-LAYERS = ["runs", "seeds", "ranks", "frozen", "figures", "data", "attacks", "classifiers"]
-LAYERS += ["patterns", "loggers", "messages", "arguments", "trainer", "cli", "__main__"]
-CORE = [
-    *("seeds.py", "frozen.py", "ranks.py", "runs.py"),
-    *("data/images.py", "data/shapes.py", "data/sources.py", "data/augment.py"),
-    *("data/decoding.py", "data/workers.py", "data/splits.py"),
-    *("data/triggers.py", "data/poison.py"),
-    *(f"attacks/{n}.py" for n in ("epsilon", "pgd", "autoattack", "robustness", "robust_data")),
-    *("classifiers/architectures.py", "classifiers/checkpoints.py"),
-    *(
-        f"patterns/{n}.py"
-        for n in (
-            "mixing",
-            "recovery",
-            "canvas",
-            "search",
-            "pattern",
-            "power",
-            "prepared",
-            "testset",
-            "origin",
-            "pool",
-            "descent",
-        )
-    ),
-]
+LAYERS = ["runs", "seeds", "ranks", "figures", "data", "classifiers", "attacks", "training"]
+LAYERS += ["metrics", "patterns", "callbacks", "loggers", "messages", "arguments", "trainer"]
+LAYERS += ["commands", "cli", "__main__"]
+SHELLS = {  # what may load Lightning: all else is mathematics, and must not
+    *("cli", "trainer", "arguments", "loggers", "messages", "data.datamodule", "__main__"),
+    *("patterns.module", "patterns.strategy", "patterns.limits", "patterns.snapshot"),
+}
+SHELL_ROOMS = ("training", "callbacks", "commands")
 
 
-def imports(file: Path) -> set[str]:
+def module_name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(file: Path) -> set[str]:
+    """Return the modules of the package that a file imports where it is loaded."""
+    found = set()
     tree = ast.parse(file.read_text())
-    found = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
-    return found | {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("iscp_lightning"):
+            home = node.module.removeprefix("iscp_lightning").lstrip(".")
+            inside = {f"{home}.{alias.name}".lstrip(".") for alias in node.names}
+            found |= {name if name in NAMES else home for name in inside}
+    return found
 
 
-def layer(parts: tuple[str, ...]) -> int:
-    return LAYERS.index(parts[0].removesuffix(".py"))
+NAMES = {module_name(file) for file in FILES}
+GRAPH = {module_name(file): imported(file) for file in FILES}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
-def test_imports_run_one_way(file):
-    relative = file.relative_to(PACKAGE)
-    if relative.name == "__init__.py" and len(relative.parts) == 1:
-        return
-    for name in imports(file):
-        parts = name.split(".")
-        if parts[0] == "iscp_lightning" and len(parts) > 1:
-            assert layer((parts[1],)) <= layer(relative.parts), name
+def layer(name: str) -> int:
+    return LAYERS.index(name.split(".")[0])
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_the_core_never_imports_lightning(name):
-    assert not {n for n in imports(PACKAGE / name) if n.split(".")[0] == "lightning"}
+@pytest.mark.parametrize("name", sorted(NAMES - {""}))
+def test_imports_run_one_way(name):
+    for other in GRAPH[name] - {""}:
+        assert layer(other) <= layer(name), other
+
+
+def test_imports_make_no_circle():
+    left = {name: GRAPH[name] - {name} for name in NAMES}
+    while free := [name for name, others in left.items() if not others & left.keys()]:
+        left = {name: others for name, others in left.items() if name not in free}
+    assert not left
+
+
+def test_the_core_never_loads_lightning():
+    core = [n for n in NAMES - SHELLS - {""} if n.split(".")[0] not in SHELL_ROOMS]
+    code = f"import sys, importlib\nfor name in {sorted(core)}:\n"
+    code += "    importlib.import_module(f'iscp_lightning.{name}')\n"
+    code += "    assert 'lightning' not in sys.modules, name"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))

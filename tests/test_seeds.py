@@ -11,7 +11,8 @@ from toys import Linear
 
 from iscp_lightning.attacks import evaluate_robustness
 from iscp_lightning.cli import main
-from iscp_lightning.data import ImageDataModule, MemoryImages, Shapes
+from iscp_lightning.data import MemoryImages, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.patterns import PatternSet
 from iscp_lightning.seeds import (
     derived_seed,

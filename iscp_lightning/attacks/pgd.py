@@ -6,8 +6,6 @@ Everything happens in pixel units of [0, 1]: a classifier has its normalisation 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -157,40 +155,3 @@ def l2_norm(images: Tensor) -> Tensor:
     """Return each image's Euclidean norm over all its values, (N, 1, 1, 1)."""
     norms: Tensor = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
     return norms
-
-
-@contextmanager
-def eval_mode(module: nn.Module, enabled: bool = True) -> Iterator[None]:
-    """Put a module and all its parts into eval mode for the block, and back as they were."""
-    training = [part for part in module.modules() if part.training] if enabled else []
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-def require_logits(outputs: Tensor) -> None:
-    """Check that a classifier's outputs for a few images are not probabilities.
-
-    Args:
-        outputs: float (N, K).
-
-    Raises:
-        ValueError: if every row sums to 1 without a negative value: the loss would take the softmax
-            of a softmax.
-    """
-    if outputs.min() >= 0 and (outputs.sum(1) - 1).abs().max() < 1e-2:
-        raise ValueError(
-            "`classifier` returns probabilities, logits are needed: leave the last softmax out"
-        )
-
-
-@torch.no_grad()
-def outputs_in_eval_mode(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Return a classifier's outputs for float images (N, C, H, W); its modes are left alone."""
-    with eval_mode(classifier):
-        outputs: Tensor = classifier(images)
-    return outputs

@@ -11,8 +11,6 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,9 @@ from torch import Tensor, nn
 
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import ascend, project
+from iscp_lightning.classifiers.features import features_of
+from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.frozen import full_fp32
 from iscp_lightning.runs import atomic_path, write_json
 from iscp_lightning.seeds import named_generator
 
@@ -193,30 +192,3 @@ def match_features(
             moved = ascend(images.detach(), -gradient, settings.step_size, "l2")
             images = project(moved, starts, settings.epsilon, "l2")
     return images
-
-
-@contextmanager
-def features_of(classifier: nn.Module) -> Iterator[Any]:
-    """Yield a function from images to penultimate features: the input of the last `nn.Linear`.
-
-    Args:
-        classifier: Any module with a final linear layer, such as every timm ResNet.
-
-    Raises:
-        ValueError: if it has none.
-    """
-    layers = [part for part in classifier.modules() if isinstance(part, nn.Linear)]
-    if not layers:
-        raise ValueError("`classifier` has no nn.Linear, so no penultimate features are known")
-    caught: list[Tensor] = []
-    handle = layers[-1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
-
-    def features(images: Tensor) -> Tensor:
-        caught.clear()
-        classifier(images)
-        return caught[0].flatten(1)
-
-    try:
-        yield features
-    finally:
-        handle.remove()

@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 
 from iscp_lightning.attacks.autoattack import AutoAttack
 from iscp_lightning.attacks.epsilon import Epsilon
-from iscp_lightning.attacks.pgd import PGD, Attack, Norm, fgsm, random_start, require_logits
+from iscp_lightning.attacks.pgd import PGD, Attack, Norm, fgsm, random_start
+from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32
+from iscp_lightning.classifiers.outputs import require_logits
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.frozen import frozen_copy, full_fp32
 from iscp_lightning.ranks import gather, share
 from iscp_lightning.seeds import named_generator
 

@@ -1,7 +1,6 @@
 """Data sources, image sets, augmentation and the Lightning data module."""
 
 from iscp_lightning.data.augment import Augmentation
-from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import Batch, FileImages, ImageSet, MemoryImages
 from iscp_lightning.data.poison import Poison
 from iscp_lightning.data.robust import RobustData
@@ -26,7 +25,6 @@ __all__ = [
     "Batch",
     "FashionMNIST",
     "FileImages",
-    "ImageDataModule",
     "ImageFolder",
     "ImageSet",
     "ImageSource",

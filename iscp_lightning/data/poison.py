@@ -12,7 +12,8 @@ from torch import Tensor
 
 from iscp_lightning.data.images import Batch, ImageSet
 from iscp_lightning.data.splits import class_index
-from iscp_lightning.data.triggers import Stamp, Trigger
+from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.data.triggers import Trigger
 from iscp_lightning.runs import write_json
 from iscp_lightning.seeds import named_generator
 

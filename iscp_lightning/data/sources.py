@@ -9,12 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from iscp_lightning.data.images import (
-    FileImages,
-    ImageSet,
-    MemoryImages,
-    check_crop_fraction,
-)
+from iscp_lightning.data.images import FileImages, ImageSet, MemoryImages, check_crop_fraction
 from iscp_lightning.data.shapes import SHAPES, draw_shapes
 from iscp_lightning.data.workers import available_cores, share_of_cores
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from iscp_lightning.classifiers.checkpoints import classifier_hash
+from iscp_lightning.classifiers.frozen import frozen_copy, module_device
 from iscp_lightning.data.images import ImageSet, MemoryImages
 from iscp_lightning.data.splits import class_indices, stratified_split
-from iscp_lightning.frozen import frozen_copy, module_device
+from iscp_lightning.data.testset import fingerprint, require_names
 from iscp_lightning.patterns.canvas import choose_canvases, predict
 from iscp_lightning.patterns.descent import SignDescent
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.pool import SearchPool
 from iscp_lightning.patterns.search import PatternSearch, SearchSettings
-from iscp_lightning.patterns.testset import fingerprint, require_names
 from iscp_lightning.ranks import rank_and_size, share, sum_rows
 from iscp_lightning.runs import provenance
 from iscp_lightning.seeds import derived_seed, named_generator

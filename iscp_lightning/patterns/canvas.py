@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from iscp_lightning.attacks.pgd import require_logits
+from iscp_lightning.classifiers.frozen import full_fp32
+from iscp_lightning.classifiers.outputs import require_logits
 from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.frozen import full_fp32
 from iscp_lightning.ranks import rank_and_size, share, sum_over_ranks
 from iscp_lightning.seeds import named_generator
 

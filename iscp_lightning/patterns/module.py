@@ -13,9 +13,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers import Classifier, load_trained
-from iscp_lightning.data import Batch, ImageDataModule
+from iscp_lightning.classifiers.frozen import frozen_copy
+from iscp_lightning.data import Batch
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import class_indices
-from iscp_lightning.frozen import frozen_copy
+from iscp_lightning.data.testset import require_drawable, require_names
 from iscp_lightning.patterns.api import collect, random_classes
 from iscp_lightning.patterns.canvas import Canvases, choose_canvases, predict
 from iscp_lightning.patterns.descent import SignDescent
@@ -28,7 +30,6 @@ from iscp_lightning.patterns.power import PredictivePower, measured_indices
 from iscp_lightning.patterns.recovery import recover_trigger
 from iscp_lightning.patterns.results import write_search
 from iscp_lightning.patterns.search import PatternSearch, SearchSettings
-from iscp_lightning.patterns.testset import require_drawable, require_names
 from iscp_lightning.ranks import share, sum_rows
 from iscp_lightning.runs import is_dry, may_write
 

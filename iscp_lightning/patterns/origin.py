@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from iscp_lightning.classifiers.checkpoints import classifier_hash
 from iscp_lightning.data.images import ImageSet
+from iscp_lightning.data.testset import difference, fingerprint
 from iscp_lightning.patterns.search import SearchSettings
-from iscp_lightning.patterns.testset import difference, fingerprint
 
 
 def search_origin(

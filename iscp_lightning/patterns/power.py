@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from tqdm.auto import tqdm
 
+from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32, module_device
 from iscp_lightning.data.images import Batch, ImageSet, to_float
-from iscp_lightning.frozen import frozen_copy, full_fp32, module_device
+from iscp_lightning.data.testset import require_names, require_same
 from iscp_lightning.patterns.mixing import paste, top_pixels
-from iscp_lightning.patterns.testset import require_names, require_same
 from iscp_lightning.ranks import gather, share
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iscp_lightning import figures
 from iscp_lightning.data.poison import Poison
-from iscp_lightning.data.triggers import Stamp
+from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.mixing import overlap
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.results import canvas_pixels, pattern_pixels

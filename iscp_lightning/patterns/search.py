@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from iscp_lightning.classifiers.frozen import full_fp32
+from iscp_lightning.classifiers.prepared import Precision, prepare
 from iscp_lightning.data.images import to_float
-from iscp_lightning.frozen import full_fp32
 from iscp_lightning.patterns.canvas import Canvases, CanvasKind
 from iscp_lightning.patterns.mixing import mix
 from iscp_lightning.patterns.pool import SearchPool
-from iscp_lightning.patterns.prepared import Precision, prepare
 from iscp_lightning.seeds import named_generator
 
 

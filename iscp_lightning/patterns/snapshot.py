@@ -15,20 +15,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from iscp_lightning.data import ImageDataModule
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import ChosenImages
 from iscp_lightning.data.splits import class_indices
+from iscp_lightning.data.testset import require_drawable, require_names
 from iscp_lightning.patterns.api import run_search
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.power import measure_shared
-from iscp_lightning.patterns.results import (
-    SHOWN_SIZE,
-    pattern_pixels,
-    summarize,
-    write_dynamics,
-)
+from iscp_lightning.patterns.results import SHOWN_SIZE, pattern_pixels, summarize, write_dynamics
 from iscp_lightning.patterns.search import SearchSettings
-from iscp_lightning.patterns.testset import require_drawable, require_names
 from iscp_lightning.ranks import same_on_all_ranks
 from iscp_lightning.runs import is_dry, may_write
 

@@ -8,7 +8,8 @@ from torch import nn
 from toys import Linear
 
 from iscp_lightning.attacks import PGD, Epsilon, fgsm
-from iscp_lightning.attacks.pgd import eval_mode, l2_norm, project, random_start, require_logits
+from iscp_lightning.attacks.pgd import l2_norm, project, random_start
+from iscp_lightning.classifiers.outputs import eval_mode, require_logits
 
 
 def images(count: int = 3, channels: int = 3, size: int = 4, seed: int = 0) -> torch.Tensor:

@@ -9,12 +9,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from iscp_lightning.attacks import robust_data
-from iscp_lightning.attacks.robust_data import (
-    RobustDataBuilder,
-    RobustDataSettings,
-    features_of,
-    match_features,
-)
+from iscp_lightning.attacks.robust_data import RobustDataBuilder, RobustDataSettings, match_features
+from iscp_lightning.classifiers.features import features_of
 from iscp_lightning.data import MemoryImages
 
 SETTINGS = RobustDataSettings(steps=200, step_size=0.02, batch_size=4)

@@ -16,7 +16,6 @@ from torch import nn
 
 from iscp_lightning.classifiers import (
     Classifier,
-    NaturalModule,
     checkpoints,
     classifier_hash,
     create_classifier,
@@ -24,7 +23,8 @@ from iscp_lightning.classifiers import (
     load_trained,
     save_classifier,
 )
-from iscp_lightning.data import ImageDataModule
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.training import NaturalModule
 
 MEAN, STD = (0.1, 0.4, 0.7), (0.2, 0.3, 0.5)
 

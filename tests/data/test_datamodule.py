@@ -12,15 +12,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from iscp_lightning.data import (
-    Augmentation,
-    Batch,
-    ImageDataModule,
-    MemoryImages,
-    Poison,
-    Shapes,
-    Trigger,
-)
+from iscp_lightning.data import Augmentation, Batch, MemoryImages, Poison, Shapes, Trigger
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import class_indices, stratified_split
 

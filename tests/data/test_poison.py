@@ -8,7 +8,8 @@ import lightning as L
 import pytest
 import torch
 
-from iscp_lightning.data import Augmentation, Batch, ImageDataModule, Poison, Shapes, Trigger
+from iscp_lightning.data import Augmentation, Batch, Poison, Shapes, Trigger
+from iscp_lightning.data.datamodule import ImageDataModule
 
 NAMES = tuple("abcde")
 LABELS = torch.arange(100) % 5

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from iscp_lightning.data import ImageDataModule, RobustData, Shapes
+from iscp_lightning.data import RobustData, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 
 IMAGES = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
 LABELS = torch.arange(20) % 10

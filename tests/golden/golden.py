@@ -67,19 +67,14 @@ def commands() -> dict[str, Tensor]:
     """What `search` and a training with a snapshot leave; run in an empty folder."""
     short = "--model.search.search_epochs=1 --model.search.canvases_per_class=2"
     classifier = f"--model.classifier={CHECKPOINT}"
-    main(
-        ["search", "--model=PatternSearchModule", classifier, *SMALL.split(), *short.split()]
-        + ["--model.random_classes=3", "--seed_everything=4"]
-    )
+    short += " --model.random_classes=3 --seed_everything=4"
+    main(["search", "--model=PatternSearchModule", classifier, *SMALL.split(), *short.split()])
     patterns = PatternSet.load("runs/r/patterns/positive.safetensors")
     found = {f"command.{name}": tensor for name, tensor in of_patterns(patterns).items()}
     snapshot = "--trainer.callbacks+=PatternSnapshot --trainer.callbacks.classes=[1,2]"
     snapshot += " --trainer.callbacks.search.search_epochs=1 --trainer.max_epochs=1 --overwrite"
-    poison = "--data.poison.target=2 --data.augmentation.shift=2"
-    main(
-        ["fit", "--model=BadNetsModule", classifier, *SMALL.split(), *snapshot.split()]
-        + poison.split()
-    )
+    snapshot += " --data.poison.target=2 --data.augmentation.shift=2"
+    main(["fit", "--model=BadNetsModule", classifier, *SMALL.split(), *snapshot.split()])
     patterns = PatternSet.load("runs/r/patterns/epoch001.safetensors")
     found |= {f"snapshot.{name}": tensor for name, tensor in of_patterns(patterns).items()}
     weights = torch.load("runs/r/checkpoints/last.ckpt", weights_only=True)["state_dict"]

@@ -5,9 +5,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 from trainers import quiet_trainer
 
-from iscp_lightning.data import ImageDataModule, Shapes
-from iscp_lightning.patterns import PatternSearchModule, SearchSettings
+from iscp_lightning.data import Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.patterns import SearchSettings
 from iscp_lightning.patterns import module as search_module
+from iscp_lightning.patterns.module import PatternSearchModule
 
 SETTINGS = SearchSettings(canvas="white", search_epochs=2)
 

@@ -17,12 +17,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 from toys import Linear
 
-from iscp_lightning.classifiers import NaturalModule, create_classifier, save_classifier
+from iscp_lightning.classifiers import create_classifier, save_classifier
 from iscp_lightning.cli import main
-from iscp_lightning.data import ImageDataModule, MemoryImages, Shapes
-from iscp_lightning.patterns import PatternSearchModule, PatternSet, SearchSettings
+from iscp_lightning.data import MemoryImages, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.patterns import PatternSet, SearchSettings
 from iscp_lightning.patterns.api import run_search
+from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.trainer import EpochCheckpoint, Trainer
+from iscp_lightning.training import NaturalModule
 from tests.trainers import Crash
 from tests.wandb_records import read_offline_run
 

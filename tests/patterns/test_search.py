@@ -8,14 +8,15 @@ from torch import nn
 from toys import Linear, grey_images, planted_trigger
 from trainers import quiet_trainer
 
-from iscp_lightning.classifiers import Classifier, NaturalModule, classifier_hash, create_classifier
+from iscp_lightning.classifiers import Classifier, classifier_hash, create_classifier
+from iscp_lightning.classifiers.frozen import frozen_copy
 from iscp_lightning.data import MemoryImages, Shapes
 from iscp_lightning.data.images import to_float
-from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.patterns import PatternSearch, SearchSettings, SignDescent, search_patterns
 from iscp_lightning.patterns.canvas import Canvases
 from iscp_lightning.patterns.pool import SearchPool
 from iscp_lightning.seeds import derived_seed
+from iscp_lightning.training import NaturalModule
 
 WHITE = SearchSettings(canvas="white")
 

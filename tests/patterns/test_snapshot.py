@@ -16,12 +16,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import Classifier, NaturalModule, classifier_hash
-from iscp_lightning.data import Augmentation, ImageDataModule, MemoryImages, Shapes
+from iscp_lightning.classifiers import Classifier, classifier_hash
+from iscp_lightning.data import Augmentation, MemoryImages, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.loggers import RunCSVLogger
-from iscp_lightning.patterns import PatternSet, PatternSnapshot, SearchSettings, snapshot
+from iscp_lightning.patterns import PatternSet, SearchSettings, snapshot
 from iscp_lightning.patterns.pattern import TENSORS
-from iscp_lightning.patterns.snapshot import LOGGED_SIDE, enlarged, read_snapshots
+from iscp_lightning.patterns.snapshot import LOGGED_SIDE, PatternSnapshot, enlarged, read_snapshots
+from iscp_lightning.training import NaturalModule
 
 QUICK = SearchSettings(search_epochs=1, canvases_per_class=1, canvas="white")
 

@@ -10,12 +10,14 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Generator, Tensor, nn
 
-from iscp_lightning.attacks.pgd import PGD, eval_mode, outputs_in_eval_mode, require_logits
-from iscp_lightning.classifiers.natural import NaturalModule
-from iscp_lightning.data import Batch, ImageDataModule
-from iscp_lightning.frozen import full_fp32
+from iscp_lightning.attacks.pgd import PGD
+from iscp_lightning.classifiers.frozen import full_fp32
+from iscp_lightning.classifiers.outputs import eval_mode, outputs_in_eval_mode, require_logits
+from iscp_lightning.data import Batch
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.runs import is_dry
 from iscp_lightning.seeds import named_generator
+from iscp_lightning.training.natural import NaturalModule
 
 
 class MadryModule(NaturalModule):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from iscp_lightning.attacks import evaluate_robustness
-from iscp_lightning.classifiers import evaluation
+from iscp_lightning.callbacks import robustness as evaluation
 from iscp_lightning.cli import main
 from iscp_lightning.data import Shapes
 

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 from trainers import quiet_trainer
 
-from iscp_lightning.classifiers import BadNetsModule, NaturalModule
-from iscp_lightning.data import ImageDataModule, MemoryImages, Poison, Shapes, Trigger
+from iscp_lightning.data import MemoryImages, Poison, Shapes, Trigger
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.training import BadNetsModule, NaturalModule
 
 
 def shapes(poison: Poison | None) -> ImageDataModule:

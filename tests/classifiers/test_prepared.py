@@ -9,9 +9,9 @@ from torch import Tensor, fx, nn
 from toys import Linear, grey_images
 
 from iscp_lightning.classifiers import create_classifier
-from iscp_lightning.frozen import frozen_copy
+from iscp_lightning.classifiers.frozen import frozen_copy
+from iscp_lightning.classifiers.prepared import _difference, prepare
 from iscp_lightning.patterns import SearchSettings, search_patterns
-from iscp_lightning.patterns.prepared import _difference, prepare
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from iscp_lightning.attacks.robust_data import RobustDataBuilder, RobustDataSettings
 from iscp_lightning.classifiers.checkpoints import classifier_hash, load_trained
-from iscp_lightning.data import ImageDataModule
+from iscp_lightning.classifiers.frozen import frozen_copy
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import stratified_split
-from iscp_lightning.frozen import frozen_copy
 from iscp_lightning.ranks import share
 from iscp_lightning.runs import is_dry, may_write
 from iscp_lightning.seeds import derived_seed

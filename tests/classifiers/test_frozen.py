@@ -12,11 +12,12 @@ from trainers import quiet_trainer
 
 from iscp_lightning.attacks import PGD, evaluate_robustness
 from iscp_lightning.attacks.robust_data import RobustDataSettings, match_features
-from iscp_lightning.classifiers import MadryModule
-from iscp_lightning.data import ImageDataModule, MemoryImages, Shapes
+from iscp_lightning.classifiers.frozen import full_fp32
+from iscp_lightning.data import MemoryImages, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import to_float
-from iscp_lightning.frozen import full_fp32
 from iscp_lightning.patterns import SearchSettings, search_patterns
+from iscp_lightning.training import MadryModule
 
 CUDNN, MATMUL = torch.backends.cudnn, torch.backends.cuda.matmul
 WHITE = SearchSettings(canvas="white", search_epochs=1)

@@ -7,8 +7,8 @@ import torch
 from toys import Linear, grey_images, planted_trigger
 
 from iscp_lightning.data import MemoryImages
+from iscp_lightning.data.testset import difference, fingerprint
 from iscp_lightning.patterns import PatternSet, SearchSettings, search_patterns
-from iscp_lightning.patterns.testset import difference, fingerprint
 
 IMAGES, LABELS = grey_images(200)
 

@@ -9,10 +9,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from iscp_lightning.classifiers.natural import NaturalModule
-from iscp_lightning.data import Batch, ImageDataModule
+from iscp_lightning.data import Batch
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.figures import prediction_matrix
 from iscp_lightning.runs import may_write, save_figure
+from iscp_lightning.training.natural import NaturalModule
 
 
 class BadNetsModule(NaturalModule):

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import NaturalModule, natural
-from iscp_lightning.data import Batch, ImageDataModule, ImageSet, Shapes
+from iscp_lightning.data import Batch, ImageSet, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.seeds import generator_states
+from iscp_lightning.training import NaturalModule, natural
 
 
 def _trainer(max_epochs: int = 1, **settings: Any) -> L.Trainer:

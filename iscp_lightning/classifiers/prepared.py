@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from iscp_lightning.frozen import full_fp32
+from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.ranks import rank_and_size
 
 Precision = Literal["fp32", "bf16"]

@@ -15,12 +15,14 @@ from torch import nn
 from trainers import quiet_trainer
 
 from iscp_lightning.attacks import PGD, Epsilon
-from iscp_lightning.attacks.pgd import eval_mode
-from iscp_lightning.classifiers import FreeModule, MadryModule, free, load_classifier, madry
+from iscp_lightning.classifiers import load_classifier
+from iscp_lightning.classifiers.outputs import eval_mode
 from iscp_lightning.cli import main
-from iscp_lightning.data import Batch, ImageDataModule, MemoryImages, Shapes
+from iscp_lightning.data import Batch, MemoryImages, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.runs import finite
 from iscp_lightning.seeds import named_generator
+from iscp_lightning.training import FreeModule, MadryModule, free, madry
 
 WEAK = PGD(Epsilon("2/255"), Epsilon("1/255"), steps=2, random_start=False)
 

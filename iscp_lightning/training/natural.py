@@ -18,8 +18,8 @@ from torchmetrics.classification import MulticlassStatScores
 
 from iscp_lightning.classifiers.architectures import Classifier
 from iscp_lightning.classifiers.checkpoints import SPEC_KEY, load_classifier
+from iscp_lightning.classifiers.frozen import use_fast_layout
 from iscp_lightning.data import Batch
-from iscp_lightning.frozen import use_fast_layout
 from iscp_lightning.ranks import gather, rank_and_size
 from iscp_lightning.runs import may_write
 from iscp_lightning.seeds import generator_states, set_generator_states

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iscp_lightning.attacks.pgd import ascend, project
-from iscp_lightning.classifiers.madry import MadryModule
 from iscp_lightning.data import Batch
 from iscp_lightning.ranks import broadcast_buffers
+from iscp_lightning.training.madry import MadryModule
 
 
 class FreeModule(MadryModule):

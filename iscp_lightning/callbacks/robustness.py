@@ -9,15 +9,16 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from iscp_lightning.attacks.epsilon import Epsilon
-from iscp_lightning.attacks.pgd import Norm, outputs_in_eval_mode, require_logits
+from iscp_lightning.attacks.pgd import Norm
 from iscp_lightning.attacks.robustness import DEFAULT_ATTACKS, build_attacks, evaluate_robustness
-from iscp_lightning.classifiers.natural import NaturalModule
-from iscp_lightning.data import ImageDataModule
+from iscp_lightning.classifiers.frozen import module_device
+from iscp_lightning.classifiers.outputs import outputs_in_eval_mode, require_logits
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
-from iscp_lightning.frozen import module_device
 from iscp_lightning.runs import is_dry
 from iscp_lightning.seeds import derived_seed
+from iscp_lightning.training.natural import NaturalModule
 
 EPSILONS: dict[Norm, Epsilon] = {"linf": Epsilon("8/255"), "l2": Epsilon("0.5")}
 

@@ -1,0 +1,1 @@
+"""Measurements at chosen epochs and after a test."""
