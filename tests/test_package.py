@@ -20,11 +20,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(iscp_lightning.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
-LAYERS = ["runs", "seeds", "ranks", "figures", "data", "classifiers", "attacks", "training"]
-LAYERS += ["metrics", "patterns", "callbacks", "loggers", "messages", "arguments", "trainer"]
+LAYERS = ["runs", "records", "seeds", "ranks", "figures", "internals", "data", "classifiers"]
+LAYERS += ["measurement", "attacks", "metrics", "training", "patterns", "callbacks"]
+LAYERS += ["loggers", "messages", "arguments", "trainer"]
 LAYERS += ["commands", "cli", "__main__"]
 SHELLS = {  # what may load Lightning: all else is mathematics, and must not
-    *("cli", "trainer", "arguments", "loggers", "messages", "data.datamodule", "__main__"),
+    *("cli", "internals", "trainer", "arguments", "loggers", "messages", "data.datamodule", "__main__"),
     *("patterns.module", "patterns.strategy", "patterns.limits", "patterns.snapshot"),
 }
 SHELL_ROOMS = ("training", "callbacks", "commands")

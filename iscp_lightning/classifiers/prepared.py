@@ -42,7 +42,7 @@ def prepare(frozen: nn.Module, precision: Precision, images: Tensor) -> Prepared
             # torch.fx prints what it could not trace or run
             with torch.no_grad(), redirect_stderr(io.StringIO()):
                 changed = change(fast)
-                difference = _difference(changed(images), expected)
+                difference = relative_change(changed(images), expected)
         except Exception as error:  # arbitrary code fails in arbitrary ways
             log.info("searching without %s: %s", change.__name__, error)
             continue
@@ -101,7 +101,7 @@ def _use_channels_last(fast: Prepared) -> Prepared:
     return Prepared(network, torch.channels_last, (*fast.changes, "channels_last"))
 
 
-def _difference(logits: Tensor, expected: Tensor) -> float:
+def relative_change(logits: Tensor, expected: Tensor) -> float:
     """Return the largest change of a finite logit, relative to its image's range of logits."""
     finite = expected.isfinite().all(1)
     logits, expected = logits[finite], expected[finite]

@@ -1,4 +1,4 @@
-"""Stamps: mask and pixels."""
+"""Stamps: what is put on images, be it a pattern, a backdoor's trigger or a perturbation."""
 
 from __future__ import annotations
 
@@ -14,26 +14,40 @@ from iscp_lightning.runs import atomic_path
 
 
 class Stamp(NamedTuple):
-    """A trigger drawn for one image size.
+    """Mask and pixels; with a mask of zeros and ones it is hard, between them soft.
+
+    A stamped image is mask * pixels + (1 - mask) * image, Eq. (1) of Zhao et al. 2021, so that
+    black pixels are possible; an additive stamp makes it clip(image + mask * pixels, 0, 1).
 
     Attributes:
-        mask: float32 (1, H, W) in [0, 1], the share of the pattern in each pixel.
-        pattern: float32 (C, H, W) in [0, 1].
+        mask: float (..., 1, H, W) in [0, 1], shared by the channels.
+        pixels: float (..., C, H, W), in [0, 1] unless it is additive.
+        additive: Whether the pixels are added to the image.
     """
 
     mask: Tensor
-    pattern: Tensor
+    pixels: Tensor
+    additive: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return stamped images, same shape and dtype: float in [0, 1], or uint8."""
-        mask, pattern = self.mask.to(images.device), self.pattern.to(images.device)
+        """Return stamped images, dtype and device of the images.
+
+        Args:
+            images: float in [0, 1] or uint8 (..., C, H, W), broadcast against mask and pixels.
+        """
+        mask, pixels = self.mask.to(images.device), self.pixels.to(images.device)
         if images.is_floating_point():
-            return torch.lerp(images, pattern.to(images.dtype), mask.to(images.dtype))
-        return torch.lerp(images.float(), pattern * 255, mask).round_().to(images.dtype)
+            return self._put(images, mask.to(images), pixels.to(images), 1)
+        return self._put(images.float(), mask, pixels * 255, 255).round_().to(images.dtype)
+
+    def _put(self, images: Tensor, mask: Tensor, pixels: Tensor, top: int) -> Tensor:
+        if self.additive:
+            return (images + mask * pixels).clamp(0, top)
+        return torch.lerp(images, pixels, mask)
 
     def save(self, path: Path) -> None:
-        """Write the trigger as an RGBA PNG whose alpha is the mask, atomically."""
-        pixels = torch.cat([self.pattern.expand(3, -1, -1), self.mask])
+        """Write one stamp that is not additive as an RGBA PNG, alpha being the mask, atomically."""
+        pixels = torch.cat([self.pixels.expand(3, -1, -1), self.mask])
         array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         with atomic_path(path) as temporary:
             Image.fromarray(np.ascontiguousarray(array), "RGBA").save(temporary, "PNG")

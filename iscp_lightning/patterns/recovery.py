@@ -126,7 +126,7 @@ def draw_recovery(
     rows = (patterns.targets == recovery["class"]).nonzero().flatten().tolist()
     shape = patterns.canvases.shape[2:]
     grey = torch.full((3, *shape), 0.35)
-    shown = (torch.stack([stamp(grey), stamp.pattern * stamp.mask]) * 255).round()
+    shown = (torch.stack([stamp(grey), stamp.pixels * stamp.mask]) * 255).round()
     on_grey, on_black = shown.to(torch.uint8).permute(0, 2, 3, 1).numpy()
     name = patterns.class_names[recovery["class"]]
     figure = figures.pattern_grid(

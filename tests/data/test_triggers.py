@@ -25,10 +25,10 @@ def test_the_default_is_the_white_square_of_badnets():
 def test_every_trigger_blends_by_its_mask(name):
     stamp = Trigger(name, opacity=0.5).draw((8, 10))
     assert stamp.mask.shape == (1, 8, 10)
-    assert stamp.pattern.shape == (3, 8, 10)
-    assert 0 <= stamp.pattern.min() <= stamp.pattern.max() <= 1
+    assert stamp.pixels.shape == (3, 8, 10)
+    assert 0 <= stamp.pixels.min() <= stamp.pixels.max() <= 1
     assert stamp.mask.unique().tolist() == ([0.5] if name in WHOLE_IMAGE else [0, 0.5])
-    expected = stamp.mask * stamp.pattern + (1 - stamp.mask) * GREY
+    expected = stamp.mask * stamp.pixels + (1 - stamp.mask) * GREY
     torch.testing.assert_close(stamp(GREY), expected)
     stored = stamp((GREY * 255).round().to(torch.uint8))
     assert stored.dtype == torch.uint8
@@ -38,7 +38,7 @@ def test_every_trigger_blends_by_its_mask(name):
 def test_what_the_patches_show():
     def pixels(name: str, size: int = 4) -> torch.Tensor:
         stamp = Trigger(name, size, "top_left").draw((8, 10))
-        return (stamp.mask * stamp.pattern)[:, :size, :size]
+        return (stamp.mask * stamp.pixels)[:, :size, :size]
 
     assert pixels("checkerboard")[0].tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]] * 2
     assert pixels("l_shape")[0].tolist() == [[1, 0, 0, 0]] * 3 + [[1, 1, 1, 1]]
@@ -47,7 +47,7 @@ def test_what_the_patches_show():
     assert corners.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]
     wave = Trigger("sinusoid").draw((8, 12))
     assert wave.mask.unique().item() == pytest.approx(40 / 255)
-    torch.testing.assert_close(wave.pattern, torch.full_like(wave.pattern, 0.5))  # sin(pi j)
+    torch.testing.assert_close(wave.pixels, torch.full_like(wave.pixels, 0.5))  # sin(pi j)
     assert Trigger("blended").draw((8, 10)).mask.unique().item() == pytest.approx(0.2)
 
 
@@ -57,7 +57,7 @@ def test_black_pixels_of_a_trigger_are_stamped():
 
 
 def test_random_colours_follow_the_seed():
-    first, again, other = (Trigger("random_patch", seed=s).draw((8, 8)).pattern for s in (1, 1, 2))
+    first, again, other = (Trigger("random_patch", seed=s).draw((8, 8)).pixels for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -98,7 +98,7 @@ def test_a_png_file_with_alpha_survives_saving(tmp_path):
 def test_a_grey_png_of_sixteen_bits_keeps_its_grey(tmp_path):
     Image.new("I;16", (2, 2), 51 * 257).save(tmp_path / "t.png")
     stamp = Trigger(str(tmp_path / "t.png")).draw((8, 10))
-    assert stamp.pattern[:, -2:, -2:].unique().tolist() == [pytest.approx(0.2)]
+    assert stamp.pixels[:, -2:, -2:].unique().tolist() == [pytest.approx(0.2)]
     assert stamp.mask.sum() == 4
 
 
@@ -130,6 +130,6 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
 
 
 def test_the_sinusoid_has_six_periods():
-    rows = Trigger("sinusoid", opacity=1.0).draw((2, 24)).pattern[0]
+    rows = Trigger("sinusoid", opacity=1.0).draw((2, 24)).pixels[0]
     quarter = torch.tensor([0.5, 1.0, 0.5, 0.0])
     torch.testing.assert_close(rows, quarter.repeat(6).expand(2, -1), atol=1e-5, rtol=0)

@@ -1,0 +1,58 @@
+"""Measurement: what is measured of a classifier; when, and where it goes, is decided elsewhere."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.records import Findings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from iscp_lightning.data.datamodule import ImageDataModule
+
+
+class Measurement(ABC):
+    """Measures a classifier on the test images of a data set.
+
+    Attributes:
+        title: What its findings are called in logs and results.
+    """
+
+    title: str
+
+    @abstractmethod
+    def measure(self, subject: Subject, last: bool = False) -> Findings | None:
+        """Return what is found, None where there is nothing; every rank enters and gets the same.
+
+        Random draws come from generators of its own, derived from the subject's seed.
+
+        Args:
+            subject: The classifier and the test images.
+            last: Whether this is the last one of a training.
+        """
+
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse data that it cannot be measured on, before a training starts; keep what it needs.
+
+        Raises:
+            ValueError: if it cannot; says why.
+        """
+
+    def small(self) -> Measurement:
+        """Return a cheap version of itself, for runs that only try everything out."""
+        return self
+
+    def history(self, folder: Path, past: Sequence[Findings]) -> dict[str, Figure]:
+        """Return figures by file name of what was found in the course of a training.
+
+        Args:
+            folder: The run folder, with the artefacts that the findings saved.
+            past: Findings in order of their epochs (`provenance["epoch"]`), records alone: neither
+                pictures nor lines.
+        """
+        return {}
