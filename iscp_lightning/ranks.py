@@ -46,16 +46,17 @@ def gather(item: T) -> list[T]:
     return items
 
 
-def sum_rows(rows: Tensor, owned: Sequence[int]) -> Tensor:
-    """Return all rows, each taken from the rank that owns it; a collective.
+def gather_to_first(item: T) -> list[T]:
+    """Return every rank's picklable item in rank order on rank 0, elsewhere nothing; a collective.
 
-    Args:
-        rows: (P, ...), the same shape on every rank; only the owned rows count.
-        owned: This rank's rows.
+    The other ranks need no memory for what they do not own.
     """
-    mine = torch.zeros_like(rows)
-    mine[list(owned)] = rows[list(owned)]
-    return sum_over_ranks(mine)
+    rank, size = rank_and_size()
+    if size == 1:
+        return [item]
+    items: list[Any] | None = [None] * size if rank == 0 else None
+    dist.gather_object(item, items)
+    return items or []
 
 
 def same_on_all_ranks(module: Any) -> Any:  # noqa: ANN401

@@ -133,7 +133,7 @@ class Subject:
             )
         return logits
 
-    @property
+    @cached_property
     def predictions(self) -> Tensor:
         """(N,) int64 predicted class of all test images, on the CPU."""
         return self.logits.argmax(1)
@@ -175,7 +175,7 @@ class Subject:
         spread = logits.amax(1) - logits.amin(1)
         doubt = CAUTION * 2 * self._difference * spread
         doubtful = ~(best.values[:, 0] - best.values[:, -1] > doubt)
-        predicted = best.indices[:, 0]
+        predicted: Tensor = best.indices[:, 0]
         if doubtful.any():
             predicted[doubtful] = self.frozen(images[doubtful]).argmax(1)
         return predicted
@@ -183,7 +183,7 @@ class Subject:
     def batches(self, indices: Tensor, batch_size: int = CHUNK) -> Iterator[Batch]:
         """Yield the chosen test images in order, float32 in [0, 1] on the device."""
         for stored in self.images.batches(indices.split(batch_size)):
-            batch = Batch(*(part if part is None else part.to(self.device) for part in stored))
+            batch = Batch(*(move(part, self.device) for part in stored))
             yield batch._replace(image=to_float(batch.image))
 
     def bar(self, total: int, title: str) -> Any:  # noqa: ANN401
@@ -192,7 +192,7 @@ class Subject:
 
     @cached_property
     def _difference(self) -> float:
-        """The largest change of the fast copy's logits that was seen, as a share of their spread."""
+        """The largest change of the fast copy's logits seen, as a share of their spread."""
         some = torch.linspace(0, len(self.images) - 1, min(CHUNK, len(self.images))).long()
         images = to_float(self.images.pixels(some.unique()).to(self.device))
         mixed = torch.lerp(images, images.flip(0), 0.5)
@@ -208,3 +208,8 @@ class Subject:
             )
         if len(logits) > 1:  # a single row may look like probabilities by chance
             require_logits(logits)
+
+
+def move(tensor: Tensor | None, device: torch.device) -> Any:  # noqa: ANN401
+    """Return the tensor on `device`; None stays None."""
+    return None if tensor is None else tensor.to(device)

@@ -129,13 +129,7 @@ class MemoryImages(ImageSet):
                 f"`images` must be (N, C, H, W) with one of the {len(labels)} labels each, "
                 f"got shape {tuple(images.shape)}"
             )
-        if images.is_floating_point():
-            if not bool(((images >= 0) & (images <= 1)).all()):
-                raise ValueError(
-                    "float `images` must lie in [0, 1], "
-                    f"got [{images.min().item():g}, {images.max().item():g}]"
-                )
-            images = (images * 255).round().to(torch.uint8)
+        images = as_eight_bits(images, "images")
         self.images = images.cpu()
 
     def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
@@ -320,6 +314,26 @@ def _chunk_loader(
 def as_is(batch: Any) -> Any:  # noqa: ANN401
     """Return the batch unchanged: image sets make whole batches, nothing is left to collate."""
     return batch
+
+
+def as_eight_bits(images: Tensor, name: str) -> Tensor:
+    """Return images as uint8: those are returned as they are, floats in [0, 1] are rounded.
+
+    Args:
+        images: Images of any shape.
+        name: What they are called in a message.
+
+    Raises:
+        ValueError: if float images leave [0, 1].
+    """
+    if not images.is_floating_point():
+        return images
+    if not bool(((images >= 0) & (images <= 1)).all()):
+        raise ValueError(
+            f"float `{name}` must lie in [0, 1], "
+            f"got [{images.min().item():g}, {images.max().item():g}]"
+        )
+    return (images * 255).round().to(torch.uint8)
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from iscp_lightning.data.images import to_float
 from iscp_lightning.runs import atomic_path
 
 
@@ -20,8 +21,8 @@ class Stamp(NamedTuple):
     black pixels are possible; an additive stamp makes it clip(image + mask * pixels, 0, 1).
 
     Attributes:
-        mask: float (..., 1, H, W) in [0, 1], shared by the channels.
-        pixels: float (..., C, H, W), in [0, 1] unless it is additive.
+        mask: float in [0, 1] or bool (..., 1, H, W), shared by the channels.
+        pixels: float (..., C, H, W), in [0, 1] unless it is additive; or uint8.
         additive: Whether the pixels are added to the image.
     """
 
@@ -35,7 +36,9 @@ class Stamp(NamedTuple):
         Args:
             images: float in [0, 1] or uint8 (..., C, H, W), broadcast against mask and pixels.
         """
-        mask, pixels = self.mask.to(images.device), self.pixels.to(images.device)
+        mask, pixels = self.mask.to(images.device).float(), self.pixels.to(images.device)
+        if not pixels.is_floating_point():
+            pixels = to_float(pixels)
         if images.is_floating_point():
             return self._put(images, mask.to(images), pixels.to(images), 1)
         return self._put(images.float(), mask, pixels * 255, 255).round_().to(images.dtype)

@@ -55,6 +55,7 @@ class StampSuccess(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    wanted: Tensor
     hits: Tensor
     kept: Tensor
     shown: Tensor

@@ -4,109 +4,68 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import Tensor
 
-from iscp_lightning.classifiers.frozen import full_fp32
-from iscp_lightning.classifiers.outputs import require_logits
-from iscp_lightning.data.images import ImageSet, to_float
-from iscp_lightning.ranks import rank_and_size, share, sum_over_ranks
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.images import as_eight_bits
+from iscp_lightning.data.testset import difference
+from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.settings import CanvasKind
+from iscp_lightning.ranks import rank_and_size
 from iscp_lightning.seeds import named_generator
 
-CanvasKind = Literal["positive", "negative", "random", "white"]
 WHITE = -1
-CHUNK = 256  # ranking never depends on how many processes share it: chunks are handed out whole
+OUTSIDE = -2  # and below: images that are not from the test set
+GIVEN = "given"
 
-
-class Predictions(NamedTuple):
-    """What a classifier says about every image of a set.
-
-    Attributes:
-        label: (N,) int64 predicted class.
-        logit: (N,) float32 logit of that class.
-    """
-
-    label: Tensor
-    logit: Tensor
+# What canvases can be given as: positions in the test set or images, which every class gets, or a
+# pattern set (or its file), whose classes get their own canvases again.
+GivenCanvases = Sequence[int] | Tensor | PatternSet | str
 
 
 class Canvases(NamedTuple):
-    """The P search problems: one (class, canvas) pair each.
+    """The P search problems: one (class, canvas) pair each, those of a class together.
 
     Attributes:
+        kind: `positive`, `negative`, `random`, `white` or `given`.
         targets: (P,) int64 target class.
-        indices: (P,) int64 canvas position in the test set; -1 is the white canvas.
-        images: (P, C, H, W) uint8 canvases.
+        indices: (P,) int64 canvas position in the test set; -1 is the white canvas, below it are
+            images from elsewhere.
+        images: uint8 (P, C, H, W), for given canvases alone: others are read from the test set.
     """
 
+    kind: str
     targets: Tensor
     indices: Tensor
-    images: Tensor
+    images: Tensor | None = None
+
+    def read(self, subject: Subject, rows: Tensor) -> Tensor:
+        """Return the canvases of some problems, uint8 (len(rows), C, H, W)."""
+        if self.images is not None:
+            return self.images[rows]
+        shape = subject.images.pixels([0]).shape[1:]
+        canvases = torch.full((len(rows), *shape), 255, dtype=torch.uint8)
+        from_set = self.indices[rows] != WHITE
+        if from_set.any():
+            title = "reading canvases" if subject.progress else None
+            canvases[from_set] = subject.images.read(self.indices[rows][from_set], title)
+        return canvases
 
 
 class MissingCanvasError(ValueError):
     """A class has no image that could be its canvas."""
 
 
-@full_fp32()
-def predict(
-    classifier: nn.Module,
-    images: ImageSet,
-    device: torch.device,
-    num_classes: int,
-    progress: bool = False,
-) -> Predictions:
-    """Return the classifier's predictions on all images, on the CPU; ranks share the work.
-
-    Args:
-        classifier: Images in [0, 1] to logits (N, K); should be in eval mode, on `device`.
-        images: Images to classify.
-        device: Where to compute.
-        num_classes: Number of classes of the data set.
-        progress: Whether to show a progress bar.
-
-    Raises:
-        ValueError: if there are fewer logits than classes, the classifier returns
-            probabilities, or a logit is NaN; names the label of the first such image.
-    """
-    count = len(images)
-    label, logit = torch.zeros(count, dtype=torch.int64), torch.zeros(count)
-    chunks = share(torch.arange(count).split(CHUNK))
-    bar = tqdm(total=len(chunks), desc="ranking canvases", disable=not progress)
-    with torch.no_grad(), bar:
-        for batch in images.batches(chunks):
-            logits = classifier(to_float(batch.image.to(device))).float().cpu()
-            if logits.shape[1] < num_classes:
-                raise ValueError(
-                    f"`classifier` has {logits.shape[1]} logits for {num_classes} classes"
-                )
-            if len(logits) > 1:  # a single row may look like probabilities by chance
-                require_logits(logits)
-            logit[batch.index], label[batch.index] = logits.max(1)
-            bar.update()
-    label, logit = sum_over_ranks(label), sum_over_ranks(logit)
-    if logit.isnan().any():
-        first = int(logit.isnan().nonzero()[0])
-        raise ValueError(
-            f"the classifier's logits are NaN, first for an image of class "
-            f"{int(images.labels[first])} (index {first}): its weights or normalisation are broken"
-        )
-    return Predictions(label, logit)
-
-
 def choose_canvases(
-    predictions: Predictions,
-    images: ImageSet,
+    subject: Subject,
     classes: Sequence[int],
     kind: CanvasKind,
     number: int,
     seed: int,
-    class_names: Sequence[str],
     skip_missing: bool = False,
-    progress: bool = False,
 ) -> Canvases:
     """Return up to `number` canvases for each class, most confident first.
 
@@ -115,15 +74,12 @@ def choose_canvases(
     canvas of ones. Fewer candidates than `number` are used with a warning.
 
     Args:
-        predictions: The classifier's predictions on `images`.
-        images: The test set.
+        subject: The classifier and the test images.
         classes: Target classes.
         kind: Where canvases come from.
         number: N of the paper.
         seed: Fixes the random canvases.
-        class_names: For messages.
         skip_missing: Leave classes without any candidate out, with a warning.
-        progress: Whether to show a progress bar.
 
     Raises:
         MissingCanvasError: if a class has no candidate; names the class and kinds that would work.
@@ -133,63 +89,117 @@ def choose_canvases(
     left_out: list[str] = []
     few: list[str] = []
     for target in classes:
-        candidates = _candidates(predictions, images.labels, target, kind, seed)[:number]
-        name = class_names[target]
+        candidates = _candidates(subject, target, kind, seed)[:number]
+        name = subject.class_names[target]
         if len(candidates) == 0:
             if not skip_missing:
-                raise MissingCanvasError(_missing(predictions, images.labels, target, kind, name))
+                raise MissingCanvasError(_missing(subject, target, kind))
             left_out.append(name)
         elif len(candidates) < number and kind != "white":
             few.append(f"{name} ({len(candidates)})")
         targets += [target] * len(candidates)
         indices += candidates
-    if left_out and rank_and_size()[0] == 0:
-        warnings.warn(f"no {kind} canvas, so left out: {', '.join(left_out)}", stacklevel=2)
-    if few and rank_and_size()[0] == 0:
-        warnings.warn(
-            f"fewer than {number} {kind} canvases, so only these are searched: {', '.join(few)}",
-            stacklevel=2,
-        )
-    return Canvases(
-        torch.tensor(targets, dtype=torch.int64),
-        torch.tensor(indices, dtype=torch.int64),
-        _pixels(images, torch.tensor(indices, dtype=torch.int64), progress),
+    _tell(
+        (f"no {kind} canvas, so left out", left_out),
+        (f"fewer than {number} {kind} canvases, so only these are searched", few),
     )
+    return Canvases(kind, torch.tensor(targets).long(), torch.tensor(indices).long())
 
 
-def _candidates(
-    predictions: Predictions, labels: Tensor, target: int, kind: CanvasKind, seed: int
-) -> list[int]:
+def given_canvases(
+    subject: Subject, classes: Sequence[int], given: GivenCanvases, skip_missing: bool = False
+) -> Canvases:
+    """Return given canvases as the problems of a search.
+
+    Args:
+        subject: The classifier and the test images.
+        classes: Target classes.
+        given: Positions in the test set or images (uint8 or float in [0, 1], (n, C, H, W)): every
+            class gets them all; a pattern set or its file: a class gets its own.
+        skip_missing: Leave classes without canvas out, with a warning.
+
+    Raises:
+        ValueError: if a position or a shape does not fit the test images.
+        MissingCanvasError: if a pattern set has no canvas for a class.
+    """
+    shape = tuple(subject.images.pixels([0]).shape[1:])
+    if isinstance(given, str):
+        given = PatternSet.load(given)
+    if isinstance(given, PatternSet):
+        return _again(subject, classes, given, shape, skip_missing)
+    if not isinstance(given, Tensor) or given.ndim == 1:
+        indices = torch.as_tensor(given).long()
+        if not ((indices >= 0) & (indices < len(subject.images))).all() or len(indices) == 0:
+            raise ValueError(
+                f"`canvases` must be positions 0 to {len(subject.images) - 1} in the test set, "
+                f"got {indices.tolist()}"
+            )
+        images = subject.images.read(indices)
+    else:
+        images = as_eight_bits(given, "canvases").cpu()
+        indices = OUTSIDE - torch.arange(len(images))
+    _require_shape(images, shape)
+    targets = torch.tensor(classes).repeat_interleave(len(images))
+    every = len(classes)
+    return Canvases(GIVEN, targets, indices.repeat(every), images.repeat(every, 1, 1, 1))
+
+
+def _again(
+    subject: Subject,
+    classes: Sequence[int],
+    patterns: PatternSet,
+    shape: tuple[int, ...],
+    skip_missing: bool,
+) -> Canvases:
+    _require_shape(patterns.canvases, shape)
+    known: dict[str, Any] = patterns.provenance.get("test_set", {})
+    same = bool(known) and not difference(known, subject.test_set)
+    order = torch.arange(len(patterns))
+    indices = patterns.canvas_indices if same else OUTSIDE - order
+    rows = [order[patterns.targets == target] for target in classes]
+    missing = [subject.class_names[c] for c, r in zip(classes, rows, strict=True) if len(r) == 0]
+    if missing and not skip_missing:
+        raise MissingCanvasError(f"`canvases` has none for {', '.join(missing)}")
+    _tell(("no given canvas, so left out", missing))
+    chosen = torch.cat([order[:0], *rows])
+    return Canvases(GIVEN, patterns.targets[chosen], indices[chosen], patterns.canvases[chosen])
+
+
+def _require_shape(images: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(images.shape[1:]) != shape:
+        raise ValueError(
+            f"`canvases` are {tuple(images.shape[1:])}, the test images {shape}: "
+            "(channels, height, width) must agree"
+        )
+
+
+def _tell(*warned: tuple[str, Sequence[str]]) -> None:
+    for text, names in warned:
+        if names and rank_and_size()[0] == 0:
+            warnings.warn(f"{text}: {', '.join(names)}", stacklevel=3)
+
+
+def _candidates(subject: Subject, target: int, kind: CanvasKind, seed: int) -> list[int]:
     if kind == "white":
         return [WHITE]
+    labels = subject.images.labels
     if kind == "random":
         generator = named_generator(seed, "random canvases", target)
         return torch.randperm(len(labels), generator=generator).tolist()
     same = labels == target if kind == "positive" else labels != target
-    members = (same & (predictions.label == target)).nonzero().squeeze(1)
-    order = predictions.logit[members].argsort(descending=True, stable=True)
+    members = (same & (subject.predictions == target)).nonzero().squeeze(1)
+    order = subject.logits[members, target].argsort(descending=True, stable=True)
     return members[order].tolist()
 
 
-def _missing(
-    predictions: Predictions, labels: Tensor, target: int, kind: CanvasKind, name: str
-) -> str:
+def _missing(subject: Subject, target: int, kind: CanvasKind) -> str:
     reason = (
         "no image of the class is predicted right"
         if kind == "positive"
         else "no image of another class is taken for it"
     )
     other: CanvasKind = "negative" if kind == "positive" else "positive"
-    working = [other] if _candidates(predictions, labels, target, other, 0) else []
+    working = [other] if _candidates(subject, target, other, 0) else []
     kinds = ", ".join([*working, "random", "white"])
+    name = subject.class_names[target]
     return f"class {target} ({name}) has no {kind} canvas: {reason}; `canvas` can be {kinds}"
-
-
-def _pixels(images: ImageSet, indices: Tensor, progress: bool) -> Tensor:
-    shape = images.pixels([0]).shape[1:]
-    canvases = torch.full((len(indices), *shape), 255, dtype=torch.uint8)
-    from_set = indices != WHITE
-    if from_set.any():
-        title = "reading canvases" if progress else None
-        canvases[from_set] = images.read(indices[from_set], title)
-    return canvases

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iscp_lightning.classifiers.checkpoints import classifier_hash
 from iscp_lightning.data.images import ImageSet
 from iscp_lightning.data.testset import difference, fingerprint
-from iscp_lightning.patterns.search import SearchSettings
+from iscp_lightning.patterns.settings import SearchSettings
 
 
 def search_origin(

@@ -4,66 +4,67 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import ImageSet, MemoryImages
-from iscp_lightning.patterns.mixing import top_pixels
-from iscp_lightning.patterns.power import PatternPower, measure_power
-from iscp_lightning.runs import atomic_path, finite
+from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.data.testset import require_same
+from iscp_lightning.patterns.format1 import from_format_1
+from iscp_lightning.patterns.power import MeasuredOn, PatternPower, measure_power
+from iscp_lightning.patterns.variants.base import Variant, variant_named
+from iscp_lightning.runs import atomic_path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PATTERN_SIZES = (0.01, 0.02, 0.03, 0.05, 0.1)
-TENSORS = (
-    "targets",
-    "canvas_indices",
-    "canvases",
-    "masks",
-    "mask_means",
-    "objectives",
-    "search_indices",
-)
+TENSORS = ("targets", "canvas_indices", "canvases", "objectives", "search_indices")
+MEASURED = ("attack_success_rate", "shown", "clean_accuracy", "images")
+NOT_PER_PROBLEM = ("search_indices", "power.clean_accuracy", "power.images")
 
 
 @dataclass(frozen=True)
 class PatternSet:
-    """Masks of P (class, canvas) problems with their canvases and origin.
+    """What a search found for P (class, canvas) problems, with its origin and what was measured.
 
     Attributes:
         targets: (P,) int64 target class.
-        canvas_indices: (P,) int64 canvas position in the test set; -1 is the white canvas.
+        canvas_indices: (P,) int64 canvas position in the test set; -1 is the white canvas, below it
+            are images from elsewhere.
         canvases: uint8 (P, C, H, W).
-        masks: float32 (P, H, W) in [0, 1], final masks.
-        mask_means: float32 (P, H, W), their mean over the last pass.
-        objectives: (P,) float32, mean of Eq. (2) over the search images at the final mask.
+        variables: By name what was optimised, each (P, ...); Algorithm 1's `mask` is float32
+            (P, H, W) in [0, 1].
+        means: Of the variables that patterns of a given size are cut from, the mean over the last
+            pass.
+        objectives: (P,) float32, mean of what was minimised over the search images at the end.
         search_indices: (n,) int64, the test images that the search used.
         class_names: Name of every class of the data set.
         settings: The search's settings as plain values.
         provenance: Versions, time, hash of the classifier, fingerprint of the test set, what the
             searched copy of the classifier was changed in for speed, ...
-        results: What was measured, as in `results.json`; empty before a measurement.
+        power: What was measured of each pattern, None before a measurement.
     """
 
     targets: Tensor
     canvas_indices: Tensor
     canvases: Tensor
-    masks: Tensor
-    mask_means: Tensor
+    variables: dict[str, Tensor]
+    means: dict[str, Tensor]
     objectives: Tensor
     search_indices: Tensor
     class_names: tuple[str, ...]
     settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
+    power: PatternPower | None = None
 
     def __repr__(self) -> str:
-        height, width = self.masks.shape[1:]
+        height, width = self.canvases.shape[2:]
         return (
             f"PatternSet({len(self)} patterns of {len(self.targets.unique())} classes, "
             f"{height} x {width}, {self.settings.get('canvas')} canvases)"
@@ -73,27 +74,83 @@ class PatternSet:
         return len(self.targets)
 
     @property
+    def masks(self) -> Tensor:
+        """(P, H, W) float32 in [0, 1], the final masks of Algorithm 1."""
+        return self.variables["mask"]
+
+    @property
+    def mask_means(self) -> Tensor:
+        """(P, H, W) float32, their mean over the last pass."""
+        return self.means["mask"]
+
+    @property
+    def variant(self) -> Variant:
+        """How the patterns were searched."""
+        return variant_named(self.settings.get("variant", {"name": "Algorithm1"}))
+
+    @property
     def winners(self) -> Tensor:
         """(classes searched,) problem with the lowest objective of each class, by class."""
-        rows = [(self.targets == target).nonzero().flatten() for target in self.targets.unique()]
-        best = [row[self.objectives[row].argmin()] for row in rows]
-        return torch.stack(best) if best else self.targets[:0]
+        return _winners(self.targets, self.objectives)
 
     def __getitem__(self, rows: Tensor) -> PatternSet:
-        """Return the chosen problems as a set of their own."""
-        per_problem = {n: getattr(self, n)[rows] for n in TENSORS if n != "search_indices"}
-        return PatternSet(
-            **per_problem,
-            search_indices=self.search_indices,
-            class_names=self.class_names,
-            settings=self.settings,
-            provenance=self.provenance,
-            results=self.results,
+        """Return the chosen problems as a set of their own, with their own measurements."""
+        return replace(
+            self,
+            targets=self.targets[rows],
+            canvas_indices=self.canvas_indices[rows],
+            canvases=self.canvases[rows],
+            variables={name: value[rows] for name, value in self.variables.items()},
+            means={name: value[rows] for name, value in self.means.items()},
+            objectives=self.objectives[rows],
+            power=None if self.power is None else self.power[rows],
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[PatternSet]) -> PatternSet:
+        """Return parts of one search, all measured or none, as one set."""
+        first = parts[0]
+        powers = [part.power for part in parts if part.power is not None]
+        return replace(
+            first,
+            targets=torch.cat([part.targets for part in parts]),
+            canvas_indices=torch.cat([part.canvas_indices for part in parts]),
+            canvases=torch.cat([part.canvases for part in parts]),
+            objectives=torch.cat([part.objectives for part in parts]),
+            variables={n: torch.cat([p.variables[n] for p in parts]) for n in first.variables},
+            means={n: torch.cat([p.means[n] for p in parts]) for n in first.means},
+            power=PatternPower.joined(powers) if powers else None,
+        )
+
+    def stamps(self, pattern_sizes: Sequence[float]) -> Stamp:
+        """Return the patterns of S sizes: mask (P, S, 1, H, W), pixels (P, S or 1, C, H, W).
+
+        Raises:
+            ValueError: if a size is out of range or selects no pixel.
+        """
+        return self.variant.pasted(self.variables, self.means, self.canvases, pattern_sizes)
+
     def selected(self, pattern_size: float) -> Tensor:
-        """Return which pixels the patterns of this size keep, bool (P, H, W)."""
-        return top_pixels(self.masks, self.mask_means, pattern_size)
+        """Return which pixels the patterns of this size touch, bool (P, H, W)."""
+        return self.stamps([pattern_size]).mask[:, 0, 0] > 0
+
+    def measured(
+        self,
+        subject: Subject,
+        pattern_sizes: Sequence[float] = PATTERN_SIZES,
+        measure_on: MeasuredOn = "held_out",
+    ) -> PatternSet:
+        """Return the set with its predictive power on the test images that were searched.
+
+        Raises:
+            ValueError: if the images are not those that were searched, or none is held out.
+        """
+        require_same(self.provenance, subject.images)
+        sizes = tuple(sorted(set(pattern_sizes)))
+        power = measure_power(
+            subject, self.targets, self.canvas_indices, self.stamps(sizes), sizes, measure_on
+        )
+        return replace(self, power=power)
 
     def predictive_power(
         self,
@@ -102,7 +159,7 @@ class PatternSet:
         labels: Tensor | None = None,
         *,
         pattern_sizes: Sequence[float] = PATTERN_SIZES,
-        measure_on: Literal["held_out", "full"] = "held_out",
+        measure_on: MeasuredOn = "held_out",
         progress: bool = False,
     ) -> PatternPower:
         """Return predictive power and clean accuracy on the test set that was searched.
@@ -122,14 +179,12 @@ class PatternSet:
             if labels is None:
                 raise ValueError("`labels` must be given with a tensor of `images`")
             images = MemoryImages(images, labels)
-        return measure_power(
-            self,
-            classifier,
-            images,
-            pattern_sizes=pattern_sizes,
-            measure_on=measure_on,
-            progress=progress,
+        subject = Subject(
+            classifier, images, self.class_names, self.search_indices, progress=progress
         )
+        power = self.measured(subject, pattern_sizes, measure_on).power
+        assert power is not None
+        return power
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with JSON metadata, atomically."""
@@ -138,15 +193,25 @@ class PatternSet:
             "class_names": self.class_names,
             "settings": self.settings,
             "provenance": self.provenance,
-            "results": finite(self.results),
         }
-        tensors = {name: getattr(self, name).contiguous().cpu() for name in TENSORS}
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        tensors |= {f"variables.{name}": value for name, value in self.variables.items()}
+        tensors |= {f"means.{name}": value for name, value in self.means.items()}
+        if self.power is not None:
+            tensors |= {f"power.{name}": getattr(self.power, name) for name in MEASURED}
+            metadata["pattern_sizes"] = self.power.pattern_sizes
+            metadata["measured_on"] = self.power.measured_on
+        tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
         with atomic_path(Path(path)) as temporary:
             save_file(tensors, temporary, {"patterns": json.dumps(metadata)})
 
     @classmethod
-    def load(cls, path: str | Path) -> PatternSet:
+    def load(cls, path: str | Path, winners: bool = False) -> PatternSet:
         """Read a file that `save` wrote.
+
+        Args:
+            path: The file.
+            winners: Whether to read the winners alone, which needs less memory.
 
         Raises:
             ValueError: if the file is no pattern file or of a newer format.
@@ -154,18 +219,61 @@ class PatternSet:
         try:
             with safe_open(path, "pt") as file:
                 metadata = json.loads((file.metadata() or {}).get("patterns", "{}"))
-            tensors = load_file(path)
+                require_format(path, metadata)
+                names = set(file.keys())
+                rows = None
+                if winners:
+                    small = {n: file.get_tensor(n) for n in ("targets", "objectives")}
+                    rows = _winners(**small)
+                tensors = {name: _read(file, name, rows) for name in names}
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file: {error}") from error
-        if not 1 <= metadata.get("format_version", 0) <= FORMAT_VERSION:
-            raise ValueError(
-                f"{path} is not a pattern file of format 1 to {FORMAT_VERSION}: "
-                f"it says {metadata.get('format_version')}"
+        if metadata["format_version"] == 1:
+            return cls(**from_format_1(tensors, metadata))
+        power = None
+        if "pattern_sizes" in metadata:
+            power = PatternPower(
+                targets=tensors["targets"],
+                pattern_sizes=tuple(metadata["pattern_sizes"]),
+                measured_on=metadata["measured_on"],
+                **{name: tensors[f"power.{name}"] for name in MEASURED},
             )
         return cls(
             **{name: tensors[name] for name in TENSORS},
+            variables=_named(tensors, "variables."),
+            means=_named(tensors, "means."),
             class_names=tuple(metadata["class_names"]),
             settings=metadata["settings"],
             provenance=metadata["provenance"],
-            results=metadata["results"],
+            power=power,
         )
+
+
+def require_format(path: str | Path, metadata: dict[str, Any]) -> None:
+    """Raise a ValueError unless the metadata are those of a pattern file that can be read."""
+    version = metadata.get("format_version", 0)
+    if not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(
+            f"{path} is not a pattern file of format 1 to {FORMAT_VERSION}: "
+            f"it says {metadata.get('format_version')}"
+        )
+
+
+def _winners(targets: Tensor, objectives: Tensor) -> Tensor:
+    rows = [(targets == target).nonzero().flatten() for target in targets.unique()]
+    best = [row[objectives[row].argmin()] for row in rows]
+    return torch.stack(best) if best else targets[:0]
+
+
+def _read(file: Any, name: str, rows: Tensor | None) -> Tensor:  # noqa: ANN401
+    if rows is None or name in NOT_PER_PROBLEM:
+        tensor: Tensor = file.get_tensor(name)
+        return tensor
+    kept = file.get_slice(name)
+    if len(rows) == 0:
+        return torch.as_tensor(kept[0:0])
+    return torch.cat([kept[row : row + 1] for row in rows.tolist()])
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from iscp_lightning.data.images import ImageSet
+from iscp_lightning.classifiers.subject import Subject
 
 
 class SearchPool(NamedTuple):
@@ -24,17 +23,17 @@ class SearchPool(NamedTuple):
     indices: Tensor
 
     @classmethod
-    def take(
-        cls, images: ImageSet, indices: Tensor, device: torch.device, progress: bool = False
-    ) -> SearchPool:
-        """Return the chosen images of a set, on `device`.
+    def take(cls, subject: Subject) -> SearchPool:
+        """Return a subject's search images, on its device.
 
         Raises:
-            ValueError: if none is chosen.
+            ValueError: if there is none.
         """
+        indices = subject.search_indices
         if len(indices) == 0:
             raise ValueError(
                 "`search_fraction` leaves no search image: increase it or the test set"
             )
-        pixels = images.read(indices, "reading search images" if progress else None)
-        return cls(pixels.to(device), images.labels[indices], indices)
+        title = "reading search images" if subject.progress else None
+        pixels = subject.images.read(indices, title)
+        return cls(pixels.to(subject.device), subject.images.labels[indices], indices)

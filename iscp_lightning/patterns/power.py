@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torchmetrics import Metric
-from tqdm.auto import tqdm
+from torch import Tensor
 
-from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32, module_device
-from iscp_lightning.data.images import Batch, ImageSet, to_float
-from iscp_lightning.data.testset import require_names, require_same
-from iscp_lightning.patterns.mixing import paste, top_pixels
-from iscp_lightning.ranks import gather, share
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.metrics.success import StampSuccess, count_success
 
-if TYPE_CHECKING:
-    from iscp_lightning.patterns.pattern import PatternSet
-
-EVALUATION_BATCH = 256
+MeasuredOn = Literal["held_out", "full"]
 
 
-class PatternPower(NamedTuple):
-    """What `PredictivePower` computes.
+@dataclass(frozen=True)
+class PatternPower:
+    """What was measured of P patterns at S sizes; a subset of patterns has a subset of it.
+
+    PW = acc(pasted non-target images -> y) / acc(clean images of class y), section 4 of the paper.
 
     Attributes:
-        predictive_power: (P, S) float64, NaN where the class is never predicted right.
+        targets: (P,) int64 target classes.
+        pattern_sizes: The S sizes, shares of the pixels.
+        attack_success_rate: (P, S) float64, share of the images of other classes that became the
+            target, NaN where it was not measured.
+        shown: (P,) int64, how many images that is a share of; 0 where it is not known.
         clean_accuracy: (K,) float64 share of each class's images predicted right, NaN without any.
         images: (K,) int64 number of each class's images.
+        measured_on: `held_out` or `full`.
     """
 
-    predictive_power: Tensor
+    targets: Tensor
+    pattern_sizes: tuple[float, ...]
+    attack_success_rate: Tensor
+    shown: Tensor
     clean_accuracy: Tensor
     images: Tensor
+    measured_on: MeasuredOn = "held_out"
+
+    def __getitem__(self, rows: Tensor) -> PatternPower:
+        """Return what was measured of some of the patterns."""
+        return replace(
+            self,
+            targets=self.targets[rows],
+            attack_success_rate=self.attack_success_rate[rows],
+            shown=self.shown[rows],
+        )
+
+    @property
+    def predictive_power(self) -> Tensor:
+        """(P, S) float64, NaN where the class is never predicted right."""
+        power = self.attack_success_rate / self.clean_accuracy[self.targets].unsqueeze(1)
+        return torch.where(power.isinf(), torch.nan, power)
 
     @property
     def overall_clean_accuracy(self) -> Tensor:
@@ -57,159 +78,80 @@ class PatternPower(NamedTuple):
         """(S,) number of patterns whose predictive power is defined."""
         return (~self.predictive_power.isnan()).sum(0)
 
-
-class PredictivePower(Metric):
-    """PW = acc(pasted non-target images -> y) / acc(clean images of class y), section 4.
-
-    Args:
-        patterns: The P patterns to measure.
-        pattern_sizes: The S sizes, as shares of the pixels.
-        sync_on_compute: Whether `compute` sums over processes.
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    hits: Tensor
-    pasted: Tensor
-    correct: Tensor
-    seen: Tensor
-
-    def __init__(
-        self, patterns: PatternSet, pattern_sizes: Sequence[float], sync_on_compute: bool = True
-    ) -> None:
-        super().__init__(sync_on_compute=sync_on_compute)
-        self.targets = patterns.targets
-        self.canvas_indices = patterns.canvas_indices
-        self.canvases = patterns.canvases
-        masks, means = patterns.masks.cpu(), patterns.mask_means.cpu()
-        self.selected = torch.stack([top_pixels(masks, means, s) for s in pattern_sizes], 1)
-        classes = len(patterns.class_names)
-        shapes = {"hits": self.selected.shape[:2], "pasted": (len(patterns), 1)}
-        for name, shape in (shapes | {"correct": (classes,), "seen": (classes,)}).items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
-
-    @full_fp32()
-    def update(self, classifier: nn.Module, batch: Batch) -> None:
-        """Classify a batch clean and with every pattern pasted on its non-target images.
-
-        Args:
-            classifier: In eval mode, on the batch's device.
-            batch: float32 images in [0, 1]; `index` leaves a canvas out of its own measurement.
-        """
-        image, device = batch.image, batch.image.device
-        if len(image) == 0:  # many networks cannot take an empty batch
-            return
-        with torch.no_grad():
-            right = classifier(image).argmax(1) == batch.label
-            self.seen += batch.label.bincount(minlength=len(self.seen))
-            self.correct += batch.label[right].bincount(minlength=len(self.correct))
-            for row in range(len(self.targets)):
-                target = self.targets[row].to(device)
-                others = batch.label != target
-                others &= batch.index != self.canvas_indices[row].to(device)
-                images = image[others]
-                if len(images) == 0:
-                    continue
-                self.pasted[row] += len(images)
-                canvas = to_float(self.canvases[row].to(device))
-                for column, selected in enumerate(self.selected[row].to(device)):
-                    predicted = classifier(paste(selected, canvas, images)).argmax(1)
-                    self.hits[row, column] += (predicted == target).sum()
-
-    def result(self) -> PatternPower:
-        """Return what `compute` does, in full shape: torchmetrics squeezes single values."""
-        power, clean, images = self.compute()
-        classes = self.seen.shape
-        return PatternPower(
-            power.reshape(self.hits.shape), clean.reshape(classes), images.reshape(classes)
+    @classmethod
+    def joined(cls, parts: Sequence[PatternPower]) -> PatternPower:
+        """Return what was measured of several sets of patterns on the same images as one."""
+        return replace(
+            parts[0],
+            targets=torch.cat([part.targets for part in parts]),
+            attack_success_rate=torch.cat([part.attack_success_rate for part in parts]),
+            shown=torch.cat([part.shown for part in parts]),
         )
-
-    def compute(self) -> PatternPower:
-        """Return predictive power and clean accuracy over all batches."""
-        # on the CPU: not every device has float64
-        images = self.seen.cpu()
-        clean = self.correct.cpu().double() / images
-        success = self.hits.cpu().double() / self.pasted.cpu()
-        power = success / clean[self.targets].unsqueeze(1)
-        return PatternPower(torch.where(power.isinf(), torch.nan, power), clean, images)
 
 
 def measure_power(
-    patterns: PatternSet,
-    classifier: nn.Module,
-    images: ImageSet,
-    *,
+    subject: Subject,
+    targets: Tensor,
+    canvas_indices: Tensor,
+    stamps: Stamp,
     pattern_sizes: Sequence[float],
-    measure_on: Literal["held_out", "full"] = "held_out",
-    device: torch.device | None = None,
-    progress: bool = False,
+    measure_on: MeasuredOn = "held_out",
 ) -> PatternPower:
-    """Return the patterns' predictive power on the test set that was searched, on the CPU.
+    """Return the predictive power of patterns on a subject's test images, on the CPU.
 
     Args:
-        patterns: The patterns.
-        classifier: Copied to the device and measured in fp32; never changed.
-        images: The whole test set.
-        pattern_sizes: Sizes as shares of the pixels.
-        measure_on: The images that the search has not seen, or all.
-        device: Where to compute; None is the classifier's own.
-        progress: Whether to show a progress bar.
-
-    Raises:
-        ValueError: if no image is held out, a label has no name, or another test set was searched.
-    """
-    require_same(patterns.provenance, images)
-    require_names(images.labels, patterns.class_names)
-    device = device or module_device(classifier)
-    frozen = frozen_copy(classifier, device)
-    indices = measured_indices(patterns, torch.arange(len(images)), measure_on)
-    metric = PredictivePower(patterns, pattern_sizes, sync_on_compute=False).to(device)
-    chunks = indices.split(EVALUATION_BATCH)
-    with tqdm(total=len(chunks), desc="predictive power", disable=not progress) as bar:
-        for stored in images.batches(chunks):
-            batch = Batch(*(move(tensor, device) for tensor in stored))
-            metric.update(frozen, batch._replace(image=to_float(batch.image)))
-            bar.update()
-    return PatternPower(*(tensor.cpu() for tensor in metric.result()))
-
-
-def measure_shared(
-    patterns: PatternSet,
-    classifier: nn.Module,
-    images: ImageSet,
-    **arguments: Any,  # noqa: ANN401
-) -> PatternPower:
-    """Return `measure_power` of all patterns, each measured by one rank; a collective."""
-    mine = torch.tensor(list(share(range(len(patterns))))).long()
-    power = measure_power(patterns[mine], classifier, images, **arguments)
-    shares = gather((mine, power.predictive_power))
-    values = torch.cat([value for _, value in shares])
-    order = torch.cat([index for index, _ in shares]).argsort()
-    return power._replace(predictive_power=values[order])
-
-
-def measured_indices(
-    patterns: PatternSet, indices: Tensor, measure_on: Literal["held_out", "full"]
-) -> Tensor:
-    """Return those of the test images on which predictive power is measured.
+        subject: The classifier and the images; those that searches may look at are not held out.
+        targets: (P,) int64 target classes.
+        canvas_indices: (P,) int64, canvas positions in the test set: a pattern is not pasted on
+            its own canvas.
+        stamps: The patterns: mask (P, S, 1, H, W), pixels what broadcasts to (P, S, C, H, W).
+        pattern_sizes: Their S sizes.
+        measure_on: The images that no search may look at, or all.
 
     Raises:
         ValueError: if `measure_on` is neither word, or no image is held out.
     """
+    indices = measured_indices(subject, measure_on)
+    sizes, classes = tuple(pattern_sizes), len(subject.class_names)
+    mask, pixels = stamps.mask.to(subject.device), stamps.pixels.to(subject.device)
+    pixels = pixels.expand(*mask.shape[:2], *pixels.shape[2:])
+    single = [
+        Stamp(mask[row, column], pixels[row, column], stamps.additive)
+        for row in range(len(targets))
+        for column in range(len(sizes))
+    ]
+    wanted = targets.repeat_interleave(len(sizes)).unsqueeze(1).expand(-1, classes)
+    metric = StampSuccess(wanted, sync_on_compute=False)
+    left_out = canvas_indices.repeat_interleave(len(sizes)).tolist()
+    count_success(metric, subject, single, indices, left_out)
+    success = metric.compute()
+    correct, seen = subject.correct_and_seen(indices)
+    return PatternPower(
+        targets,
+        sizes,
+        success.rate.view(-1, len(sizes)),
+        success.shown.sum(1).view(-1, len(sizes))[:, 0],
+        correct.double() / seen,
+        seen,
+        measure_on,
+    )
+
+
+def measured_indices(subject: Subject, measure_on: MeasuredOn) -> Tensor:
+    """Return the test images on which predictive power is measured, (n,) int64.
+
+    Raises:
+        ValueError: if `measure_on` is neither word, or no image is held out.
+    """
+    indices = torch.arange(len(subject.images))
     if measure_on == "full":
         return indices
     if measure_on != "held_out":
         raise ValueError(f"`measure_on` must be held_out or full, got {measure_on!r}")
-    rest = indices[~torch.isin(indices, patterns.search_indices.to(indices.device))]
+    rest = indices[~torch.isin(indices, subject.search_indices)]
     if len(rest) == 0:
         raise ValueError(
             "`measure_on`: the search used every test image (`search_fraction` 1), "
             "so only `full` can be measured"
         )
     return rest
-
-
-def move(tensor: Tensor | None, device: torch.device) -> Any:  # noqa: ANN401
-    """Return the tensor on `device`; None stays None."""
-    return None if tensor is None else tensor.to(device)

@@ -1,0 +1,398 @@
+"""PatternSearch: the engine that runs a variant on all (class, canvas) problems together.
+
+A step mixes B images with the stamps of each problem, runs one forward over all mixtures and takes
+one gradient with respect to the problems' variables alone. The classifier is frozen and the losses
+are summed, so every problem goes exactly where it would go on its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iscp_lightning.classifiers.frozen import full_fp32
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.images import to_float
+from iscp_lightning.patterns.canvas import Canvases
+from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.pool import SearchPool
+from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.patterns.variants.base import Outcome, Problems
+from iscp_lightning.ranks import gather, gather_to_first, share, sum_over_ranks
+from iscp_lightning.runs import provenance
+from iscp_lightning.seeds import named_generator
+
+
+class PatternSearch(nn.Module):
+    """A search with its state: variables, their update, the order of images, sums and objectives.
+
+    A process holds the problems that it owns, every world-size-th one, and nothing of the others.
+
+    Args:
+        subject: The classifier and the test images.
+        canvases: All P problems, also those of other processes.
+        settings: The search's settings.
+        problems_per_forward: Problems in one forward pass; None balances them under
+            `micro_batch_size`. In bf16 passes are padded to it, so that results depend on nothing
+            else.
+
+    Attributes:
+        variables: By name, those of the owned problems (n, ...).
+        objectives: (n,) float32 of the owned problems, NaN until `finish`; infinite for problems
+            that the variant has dropped.
+        done: Number of steps that are made.
+
+    Raises:
+        ValueError: if no search image is left for a problem.
+    """
+
+    objectives: Tensor
+
+    def __init__(
+        self,
+        subject: Subject,
+        canvases: Canvases,
+        settings: SearchSettings,
+        problems_per_forward: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.subject = subject
+        self.canvases = canvases
+        self.settings = settings
+        self.variant = settings.method
+        device = subject.device
+        self.pool = SearchPool.take(subject)
+        count = len(canvases.targets)
+        self.owned = torch.tensor(list(share(range(count)))).long()
+        self.targets = canvases.targets[self.owned].to(device)
+        self.canvas_pixels = canvases.read(subject, self.owned).to(device)
+        self.sparsity = settings.sparsity_of(
+            canvases.targets[self.owned], len(subject.class_names)
+        ).to(device)
+        self._count_steps()
+        start = self.variant.variables(to_float(self.canvas_pixels))
+        self.variables = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
+        self.optimizer = self.variant.optimizer(dict(self.variables), settings)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self.sums = {name: torch.zeros_like(start[name]) for name in self.variant.averaged}
+        self.register_buffer("objectives", torch.full((len(self.owned),), torch.nan, device=device))
+        self.active = torch.ones(count, dtype=torch.bool)
+        self.done = 0
+        self._pass = torch.zeros(3, len(self.owned), device=device)  # losses, hits, images
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self.problems_per_forward = problems_per_forward or self._balanced()
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps of the whole search."""
+        return self.steps_per_epoch * self.settings.search_epochs
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps that are made, from 0 for the first to 1 for the last."""
+        return min(1.0, self.done / max(1, self.total_steps - 1))
+
+    @full_fp32()
+    def step(self, optimizer: Any = None) -> Tensor:  # noqa: ANN401
+        """Make one step of every owned problem that goes on and has images left in this pass.
+
+        Args:
+            optimizer: What makes the update, such as a Trainer's wrapper of `self.optimizer`, by
+                which it counts steps; None is `self.optimizer` itself.
+
+        Returns:
+            (number of such problems,) float32 losses per image before the update.
+
+        Raises:
+            ValueError: if a loss is NaN; names the class.
+        """
+        epoch, at = divmod(self.done, self.steps_per_epoch)
+        size = self.settings.search_batch_size
+        batches = self._pass_order(epoch)[:, at * size : (at + 1) * size]  # (owned, B)
+        running = self.active[self.owned] & (batches[:, 0] >= 0)
+        rows, batches = running.nonzero().flatten(), batches[running].long()
+        for variable in self.variables.values():
+            variable.grad = torch.zeros_like(variable)
+        losses = [
+            self._gradient(*chunk)
+            for chunk in zip(
+                rows.split(self.problems_per_forward),
+                batches.split(self.problems_per_forward),
+                strict=True,
+            )
+            if len(chunk[0])
+        ]
+        loss = torch.cat(losses) if losses else torch.zeros(0, device=self.subject.device)
+        self._require_finite(rows, loss)
+        self._update(optimizer or self.optimizer, (~running).nonzero().flatten())
+        self.done += 1
+        if epoch == self.settings.search_epochs - 1:
+            for name, total in self.sums.items():
+                total[rows] += self.variables[name].detach()[rows]
+        if at == self.steps_per_epoch - 1:
+            self._end_pass()
+        return loss
+
+    @full_fp32()
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Compute the objectives: the mean of what is minimised over each problem's search images.
+
+        Raises:
+            ValueError: if an objective is NaN; names the class.
+        """
+        going_on = self.active[self.owned].nonzero().flatten()
+        self.objectives.fill_(torch.inf)
+        with self.subject.bar(len(going_on), "objectives") as bar:
+            for row in going_on:
+                rows = row.unsqueeze(0)
+                chunks = self._candidates(int(row)).split(self.settings.micro_batch_size)
+                losses = [
+                    self._outputs(self._rows(rows), rows, to_float(self.pool.images[c])[None])[0]
+                    for c in chunks
+                ]
+                self.objectives[rows] = torch.cat(losses, 1).cpu().double().mean().float()
+                bar.update()
+        self._require_finite(going_on, self.objectives[going_on])
+
+    def patterns(self, **facts: Any) -> PatternSet:  # noqa: ANN401
+        """Return the owned problems' patterns, on the CPU.
+
+        Args:
+            facts: Further provenance.
+        """
+        subject, network = self.subject, self.subject.fast(self.settings.precision)
+        steps = self._steps_of(self.owned).clamp(min=1)
+        means = {
+            name: (total / steps.to(total.device).view(-1, *[1] * (total.ndim - 1))).cpu()
+            for name, total in self.sums.items()
+        }
+        return PatternSet(
+            targets=self.targets.cpu(),
+            canvas_indices=self.canvases.indices[self.owned],
+            canvases=self.canvas_pixels.cpu(),
+            variables={name: v.detach().cpu() for name, v in self.variables.items()},
+            means=means,
+            objectives=self.objectives.cpu(),
+            search_indices=subject.search_indices,
+            class_names=subject.class_names,
+            settings=self.settings.plain() | {"canvas": self.canvases.kind},
+            provenance=provenance(
+                fast_copy=", ".join(network.changes) or "unchanged",
+                classifier_hash=subject.hash,
+                test_set=subject.test_set,
+                **facts,
+            ),
+        )
+
+    def gathered(self, **facts: Any) -> PatternSet:  # noqa: ANN401
+        """Return every process's patterns in the order of the problems; a collective."""
+        parts = gather((self.owned, self.patterns(**facts)))
+        order = torch.cat([owned for owned, _ in parts]).argsort()
+        return PatternSet.joined([patterns for _, patterns in parts])[order]
+
+    def state(self) -> dict[str, Any]:
+        """Return what the search goes on from, on the CPU: all problems' on rank 0; a collective.
+
+        The canvases' pixels are not in it where they can be read from the test set.
+        """
+        mine = {f"variable {n}": v.detach() for n, v in self.variables.items()}
+        mine |= {f"sum {n}": v for n, v in self.sums.items()}
+        mine |= {f"state {n}": v for n, v in self._optimizer_rows()}
+        mine |= {"objectives": self.objectives, "pass": self._pass.T}
+        parts = gather_to_first((self.owned, {name: v.cpu() for name, v in mine.items()}))
+        order = torch.cat([owned for owned, _ in parts]).argsort() if parts else None
+        rows = {name: torch.cat([p[name] for _, p in parts])[order] for name in mine if parts}
+        return {
+            "canvases": list(self.canvases),
+            "problems_per_forward": self.problems_per_forward,
+            "done": self.done,
+            "active": self.active,
+            "rows": rows,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned, on any number of processes."""
+        rows = {name: value[self.owned] for name, value in state["rows"].items()}
+        device = self.subject.device
+        self.optimizer.load_state_dict(state["optimizer"])
+        for index, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+            for name in list(self.optimizer.state[parameter]):
+                if f"state {index} {name}" in rows:
+                    value = rows[f"state {index} {name}"].to(device)
+                    self.optimizer.state[parameter][name] = value
+        with torch.no_grad():
+            for name, variable in self.variables.items():
+                variable.copy_(rows[f"variable {name}"])
+            for name, total in self.sums.items():
+                total.copy_(rows[f"sum {name}"])
+            self.objectives.copy_(rows["objectives"])
+        self._pass.copy_(rows["pass"].T)
+        self.done, self.active = state["done"], state["active"]
+
+    def _update(self, optimizer: Any, idle: Tensor) -> None:  # noqa: ANN401
+        """Step, but leave the rows of idle problems alone: momentum would move them."""
+        if self.settings.final_step_size is not None:
+            factor = self.settings.step_size_at(self.progress) / self.settings.step_size
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        before = [(tensor, tensor.detach()[idle].clone()) for tensor in self._per_problem()]
+        optimizer.step()
+        with torch.no_grad():
+            for tensor, kept in before:
+                tensor[idle] = kept
+
+    def _per_problem(self) -> Iterator[Tensor]:
+        yield from self.variables.values()
+        for _, tensor in self._optimizer_rows():
+            yield tensor
+
+    def _optimizer_rows(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the optimiser's state that has one row for each owned problem, by name."""
+        for index, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    yield f"{index} {name}", value
+
+    def _gradient(self, rows: Tensor, batches: Tensor) -> Tensor:
+        """Add the gradients of some problems, return their mean losses (r,)."""
+        count = len(rows)
+        if self.settings.precision == "bf16":
+            padding = self.problems_per_forward - count
+            rows = torch.cat([rows, rows[-1:].expand(padding)])
+            batches = torch.cat([batches, batches[-1:].expand(padding, -1)])
+        images = to_float(self.pool.images[batches.clamp(min=0)])  # (r, B, C, H, W)
+        real = (batches >= 0).to(self.subject.device)
+        chosen = {name: v.requires_grad_() for name, v in self._rows(rows).items()}
+        with torch.enable_grad():
+            losses, hits = self._outputs(chosen, rows, images)
+            losses = torch.where(real, losses, 0)
+            gradients = torch.autograd.grad(
+                losses.sum(), list(chosen.values()), allow_unused=True, materialize_grads=True
+            )
+        for variable, gradient in zip(self.variables.values(), gradients, strict=True):
+            assert variable.grad is not None
+            variable.grad[rows[:count]] = gradient[:count]
+        sums = torch.stack([losses.detach().sum(1), (hits & real).sum(1), real.sum(1)])[:, :count]
+        self._pass[:, rows[:count]] += sums
+        return sums[0] / sums[2]
+
+    def _outputs(
+        self, variables: dict[str, Tensor], rows: Tensor, images: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what is minimised and whether the target is said, for each mixed image.
+
+        Args:
+            variables: Those of the problems `rows`.
+            rows: (r,) owned problems.
+            images: float32 (r, B, C, H, W) in [0, 1].
+
+        Returns:
+            (r, B) float32, mean over the M stamps of a problem, and (r, B) bool, for all of them.
+        """
+        problems = self._problems(rows)
+        stamp = self.variant.stamps(variables, problems)
+        over_images = stamp._replace(mask=stamp.mask.unsqueeze(2), pixels=stamp.pixels.unsqueeze(2))
+        mixed = over_images(images.unsqueeze(1))  # (r, M, B, C, H, W)
+        shape = mixed.shape[:3]
+        logits = self.subject.fast(self.settings.precision)(mixed.flatten(0, 2)).float()
+        targets = problems.targets.repeat_interleave(shape[1] * shape[2])
+        cross_entropy = F.cross_entropy(logits, targets, reduction="none").view(shape).mean(1)
+        hits = (logits.detach().argmax(1) == targets).view(shape).all(1)
+        return cross_entropy + self.variant.penalty(variables, problems).unsqueeze(1), hits
+
+    def _rows(self, rows: Tensor) -> dict[str, Tensor]:
+        return {name: variable.detach()[rows] for name, variable in self.variables.items()}
+
+    def _problems(self, rows: Tensor) -> Problems:
+        canvases = to_float(self.canvas_pixels[rows])
+        progress = self.progress if self.done < self.total_steps else 1.0
+        return Problems(canvases, self.targets[rows], self.sparsity[rows], progress)
+
+    def _end_pass(self) -> None:
+        outcome = self._outcome()
+        variables = {name: v.detach() for name, v in self.variables.items()}
+        going_on = self.variant.react(outcome, variables)
+        if going_on is not None:
+            self.active &= going_on.cpu()
+        self._pass.zero_()
+
+    def _outcome(self) -> Outcome:
+        everyone = torch.zeros(3, len(self.active), dtype=torch.float64)
+        everyone[:, self.owned] = self._pass.cpu().double()
+        losses, hits, images = sum_over_ranks(everyone)
+        return Outcome(
+            self.canvases.targets,
+            losses / images,
+            hits / images,
+            self.owned,
+            self.done / self.total_steps,
+        )
+
+    def _require_finite(self, rows: Tensor, losses: Tensor) -> None:
+        broken = rows[losses.isnan().cpu()]
+        if len(broken):
+            raise ValueError(
+                f"the search for class {int(self.targets[broken[0]])} met NaN logits: "
+                "the classifier is not finite on mixed images"
+            )
+
+    def _balanced(self) -> int:
+        """Return how many problems go into a forward pass, so that passes are about equal."""
+        rows = torch.arange(min(1, len(self.owned)))
+        stamps = self.variant.stamps(self._rows(rows), self._problems(rows)).mask.shape[1]
+        images = self.settings.search_batch_size * stamps
+        fitting = max(1, self.settings.micro_batch_size // images)
+        count = len(self.canvases.targets)
+        return max(1, math.ceil(count / max(1, math.ceil(count / fitting))))
+
+    def _count_steps(self) -> None:
+        steps = self._steps_of(torch.arange(len(self.canvases.targets)))
+        if len(steps) and int(steps.min()) == 0:
+            target = int(self.canvases.targets[int(steps.argmin())])
+            raise ValueError(
+                f"no search image is left for class {target}: "
+                "increase `search_fraction` or the test set"
+            )
+        self.steps_per_epoch = int(steps.max()) if len(steps) else 0
+
+    def _steps_of(self, problems: Tensor) -> Tensor:
+        """Return how many steps the problems make in a pass, (len(problems),) int64."""
+        targets, canvases = self.canvases.targets[problems], self.canvases.indices[problems]
+        of_class = self.pool.labels.bincount(minlength=len(self.subject.class_names))
+        counts = len(self.pool.labels) - of_class[targets]
+        pooled = torch.isin(canvases, self.pool.indices)
+        labels = self.subject.images.labels[canvases.clamp(min=0)]
+        counts -= (pooled & (labels != targets)).long()
+        return (counts + self.settings.search_batch_size - 1) // self.settings.search_batch_size
+
+    def _candidates(self, row: int) -> Tensor:
+        """Return the pool rows that an owned problem is mixed with."""
+        problem = self.owned[row]
+        target, canvas = self.canvases.targets[problem], self.canvases.indices[problem]
+        allowed = (self.pool.labels != target) & (self.pool.indices != canvas)
+        return allowed.nonzero().squeeze(1)
+
+    def _pass_order(self, epoch: int) -> Tensor:
+        """Return (owned, steps * B) int32 pool rows of pass `epoch`, -1 where a problem idles."""
+        if self._order[0] != epoch:
+            width = self.steps_per_epoch * self.settings.search_batch_size
+            order = torch.full((len(self.owned), width), -1, dtype=torch.int32)
+            for row, problem in enumerate(self.owned.tolist()):
+                target = int(self.canvases.targets[problem])
+                canvas = int(self.canvases.indices[problem]) + 1
+                generator = named_generator(
+                    self.settings.seed or 0, "search images", target, canvas, epoch
+                )
+                candidates = self._candidates(row)
+                shuffled = torch.randperm(len(candidates), generator=generator)
+                order[row, : len(candidates)] = candidates[shuffled].int()
+            self._order = (epoch, order)
+        return self._order[1]
