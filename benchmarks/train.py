@@ -16,8 +16,8 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 
-from iscp_lightning import ImageDataModule, MemoryImages, NaturalModule, create_classifier
-from iscp_lightning.data import Augmentation, ImageSource
+from iscp_lightning import ImageDataModule, NaturalModule, create_classifier
+from iscp_lightning.data import Augmentation, ImageSource, MemoryImages
 from iscp_lightning.data.images import to_float
 
 BATCH = 128

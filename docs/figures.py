@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iscp_lightning import PatternSet, figures
-from iscp_lightning.patterns.results import canvas_pixels, pattern_pixels
+from iscp_lightning.patterns.drawings import canvas_pixels, pattern_pixels
 from iscp_lightning.runs import save_figure
 
 COLUMNS, SIZE = 4, 0.1

@@ -9,26 +9,18 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BadNetsModule": "training",
-    "FreeModule": "training",
     "ImageDataModule": "data.datamodule",
     "MadryModule": "training",
-    "MemoryImages": "data",
     "NaturalModule": "training",
-    "PGD": "attacks",
     "PatternSearchModule": "patterns.module",
     "PatternSet": "patterns",
-    "PatternSnapshot": "patterns.snapshot",
-    "Poison": "data",
-    "PredictivePower": "patterns",
-    "RobustData": "data",
-    "RobustDataWriter": "training",
+    "PatternSnapshot": "callbacks",
     "SearchSettings": "patterns",
     "Shapes": "data",
-    "Trigger": "data",
+    "Subject": "classifiers",
     "create_classifier": "classifiers",
     "load_classifier": "classifiers",
     "save_classifier": "classifiers",
-    "evaluate_robustness": "attacks",
     "search_patterns": "patterns",
 }
 __all__ = [*_HOMES, "__version__"]

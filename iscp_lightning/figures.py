@@ -171,12 +171,14 @@ def predictive_power_curve(
 
 
 def settling_curves(
-    epochs: Sequence[int],
+    epochs: Sequence[float],
     overlap: ArrayLike,
     power: ArrayLike,
     *,
     class_names: Sequence[str],
     pattern_size: float,
+    chance: float | None = None,
+    ceiling: float | None = None,
     title: str | None = None,
 ) -> Figure:
     """Plot how the patterns of the classes settle during training.
@@ -188,6 +190,8 @@ def settling_curves(
         power: Predictive power of each epoch's pattern, as ``overlap``.
         class_names: K names; up to 20 classes are coloured and named in a legend.
         pattern_size: Fraction of the image that a pattern covers, shown in the heading.
+        chance: Overlap that random patterns would have, drawn as a dotted line; None for no line.
+        ceiling: Overlap of patterns of two search seeds, drawn as a dashed line, likewise.
         title: Heading of the figure, before the pattern size.
 
     Returns:
@@ -220,6 +224,9 @@ def settling_curves(
         mean = _statistics(values)[0]
         axes.plot(epochs, mean, ".-", color="black", lw=2.5, ms=7, label="mean over classes")
         _finish(axes, "epoch", ylabel, max(1.0, *values[~np.isnan(values)].tolist(), 0.0))
+    for value, style, label in ((ceiling, "--", "two search seeds"), (chance, ":", "chance")):
+        if value is not None:
+            both[0].axhline(value, color="0.3", lw=1.2, ls=style, label=label)
     lines, labels = both[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside right center", fontsize=8)
     size = f"pattern size {100 * pattern_size:g} %"

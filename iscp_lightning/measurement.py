@@ -47,12 +47,20 @@ class Measurement(ABC):
         """Return a cheap version of itself, for runs that only try everything out."""
         return self
 
+    def go_on(self, folder: Path, past: Sequence[Findings]) -> None:
+        """Take up what the measurements of a training that is resumed have left; on every rank.
+
+        Args:
+            folder: The run folder.
+            past: As for `history`.
+        """
+
     def history(self, folder: Path, past: Sequence[Findings]) -> dict[str, Figure]:
         """Return figures by file name of what was found in the course of a training.
 
         Args:
             folder: The run folder, with the artefacts that the findings saved.
             past: Findings in order of their epochs (`provenance["epoch"]`), records alone: neither
-                pictures nor lines.
+                pictures nor lines. `provenance["saved_as"]` is the name that `save` was given.
         """
         return {}

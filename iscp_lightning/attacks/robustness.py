@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from tqdm.auto import tqdm
 
 from iscp_lightning.attacks.autoattack import AutoAttack
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import PGD, Attack, Norm, fgsm, random_start
-from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32
+from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.outputs import require_logits
-from iscp_lightning.data.images import ImageSet, to_float
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.images import to_float
 from iscp_lightning.ranks import gather, share
 from iscp_lightning.seeds import named_generator
 
@@ -155,50 +155,44 @@ def build_attacks(
 @full_fp32()
 @torch.inference_mode(False)
 def evaluate_robustness(
-    classifier: nn.Module,
-    images: ImageSet,
+    subject: Subject,
     indices: Tensor,
     attacks: Sequence[str] = DEFAULT_ATTACKS,
     *,
     epsilon: Epsilon | float = Epsilon("8/255"),
     norm: Norm = "linf",
-    seed: int = 0,
     batch_size: int = 250,
-    device: torch.device | None = None,
-    progress: bool = False,
 ) -> Robustness:
     """Return which images withstand which attacks; ranks share the batches (a collective).
 
+    Random starts depend on the subject's seed alone, not on the number of processes or the other
+    attacks.
+
     Args:
-        classifier: Maps images in [0, 1] to logits; measured as a frozen copy in fp32.
-        images: The set.
+        subject: The classifier, measured in fp32, and the images.
         indices: (n,) which of its images.
         attacks: Names among `ATTACKS`; `pgd20` always runs, since the flags need it.
         epsilon: Radius of the ball in pixel units of [0, 1].
         norm: `linf` or `l2`.
-        seed: Fixes the random starts, whatever the number of processes and the other attacks.
         batch_size: Images attacked together, which share a seed.
-        device: Where to compute; None is the CPU.
-        progress: Whether to show a progress bar.
 
     Raises:
         ValueError: if an attack is unknown, or the classifier returns probabilities.
     """
-    epsilon = Epsilon(epsilon)
-    running = build_attacks(attacks, epsilon, norm, int(images.labels.max()) + 1)
-    device = device or torch.device("cpu")
-    frozen = frozen_copy(classifier, device)
-    require_logits(_outputs(frozen, to_float(images.pixels(indices[:8])).to(device)))
+    epsilon, frozen, device = Epsilon(epsilon), subject.frozen, subject.device
+    running = build_attacks(attacks, epsilon, norm, int(subject.images.labels.max()) + 1)
+    require_logits(_outputs(frozen, to_float(subject.images.pixels(indices[:8])).to(device)))
     chunks = list(enumerate(indices.split(batch_size)))
     mine = share(chunks)
+    batches = subject.images.batches([chunk for _, chunk in mine])
     rows: list[tuple[int, Tensor]] = []
-    with tqdm(total=len(mine) * len(running), desc="attacks", disable=not progress) as bar:
-        for (number, _), stored in zip(mine, images.batches([c for _, c in mine]), strict=True):
+    with subject.bar(len(mine) * len(running), "attacks") as bar:
+        for (number, _), stored in zip(mine, batches, strict=True):
             image, label = to_float(stored.image).to(device), stored.label.to(device)
             right = _outputs(frozen, image).argmax(1) == label
             kept = [label, right]
             for name, attack in running.items():
-                generator = named_generator(seed, "attack", name, number, device=device)
+                generator = named_generator(subject.seed, "attack", name, number, device=device)
                 withstands = right.clone()
                 if right.any():
                     adversarial = attack(frozen, image[right], label[right], generator)

@@ -1,1 +1,8 @@
 """Measurements at chosen epochs and after a test."""
+
+from iscp_lightning.callbacks.at_epochs import AtEpochs
+from iscp_lightning.callbacks.backdoor import BackdoorSuccess
+from iscp_lightning.callbacks.robustness import RobustnessEvaluation
+from iscp_lightning.callbacks.snapshot import PatternSnapshot
+
+__all__ = ["AtEpochs", "BackdoorSuccess", "PatternSnapshot", "RobustnessEvaluation"]

@@ -12,11 +12,13 @@ from iscp_lightning.classifiers.checkpoints import (
     load_trained,
     save_classifier,
 )
+from iscp_lightning.classifiers.subject import Subject
 
 __all__ = [
     "Classifier",
     "ClassifierSpec",
     "ResNet20",
+    "Subject",
     "classifier_hash",
     "create_classifier",
     "load_classifier",

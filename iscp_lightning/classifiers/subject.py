@@ -14,7 +14,7 @@ from iscp_lightning.classifiers.checkpoints import classifier_hash
 from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32, module_device
 from iscp_lightning.classifiers.outputs import require_logits
 from iscp_lightning.classifiers.prepared import Precision, Prepared, prepare, relative_change
-from iscp_lightning.data.images import Batch, ImageSet, to_float
+from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, to_float
 from iscp_lightning.data.testset import fingerprint, require_names
 from iscp_lightning.ranks import rank_and_size, share, sum_over_ranks
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from iscp_lightning.data.datamodule import ImageDataModule
 
 CHUNK = 256  # images; logits never depend on how many processes share them: chunks stay whole
+SMALL_IMAGES = 100
 CAUTION = 8  # how many times the largest seen difference of the fast copy counts as doubtful
 
 
@@ -74,13 +75,27 @@ class Subject:
         data: ImageDataModule,
         device: torch.device | None = None,
         progress: bool = False,
+        small: bool = False,
     ) -> Subject:
-        """Return a classifier as the subject on a data module's test images."""
+        """Return a classifier as the subject on a data module's test images.
+
+        Args:
+            classifier: As above, likewise `device` and `progress`.
+            data: The images.
+            device: Where to compute.
+            progress: Whether to show progress bars.
+            small: Whether about 100 of the images are enough, to try things out.
+        """
+        images, search_indices = data.test_images, data.search_indices
+        if small:
+            step = max(1, len(images) // SMALL_IMAGES)
+            images = ChosenImages(images, torch.arange(0, len(images), step))
+            search_indices = torch.arange(0, len(images), 5)
         return cls(
             classifier,
-            data.test_images,
+            images,
             data.class_names,
-            data.search_indices,
+            search_indices,
             device=device,
             seed=data.seed,
             progress=progress,

@@ -5,60 +5,62 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import nn
 
 from iscp_lightning.classifiers import Classifier, load_trained
-from iscp_lightning.classifiers.frozen import frozen_copy
-from iscp_lightning.data import Batch
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import class_indices
 from iscp_lightning.data.testset import require_drawable, require_names
-from iscp_lightning.patterns.api import collect, random_classes
-from iscp_lightning.patterns.canvas import Canvases, choose_canvases, predict
-from iscp_lightning.patterns.descent import SignDescent
+from iscp_lightning.internals import take_loader_from
+from iscp_lightning.patterns.canvas import Canvases
+from iscp_lightning.patterns.drawings import recovery_figure, search_figures
+from iscp_lightning.patterns.engine import PatternSearch
+from iscp_lightning.patterns.findings import search_findings
 from iscp_lightning.patterns.limits import require_search_trainer
-from iscp_lightning.patterns.mixing import pixel_count
 from iscp_lightning.patterns.origin import require_origin, search_origin
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
-from iscp_lightning.patterns.pool import SearchPool
-from iscp_lightning.patterns.power import PredictivePower, measured_indices
+from iscp_lightning.patterns.pixels import pixel_count
+from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn
 from iscp_lightning.patterns.recovery import recover_trigger
-from iscp_lightning.patterns.results import write_search
-from iscp_lightning.patterns.search import PatternSearch, SearchSettings
-from iscp_lightning.ranks import share, sum_rows
-from iscp_lightning.runs import is_dry, may_write
+from iscp_lightning.patterns.search import measure_search, problems_of, random_classes
+from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.records import Findings
+from iscp_lightning.runs import is_dry, may_write, save_figure
 
 CHECKPOINT_KEY = "pattern_search"
 
 
 class PatternSearchModule(L.LightningModule):
-    """Searches class-wise patterns of a frozen classifier; the masks are all that is trained.
+    """Searches class-wise patterns of a frozen classifier; nothing else is trained.
 
     One epoch is one pass over the search images; `search_epochs` alone says how many there are.
-    Checkpoints hold masks and canvases, not the classifier, and resume on any number of processes.
+    Checkpoints hold what the search goes on from, not the classifier, and resume on any number of
+    processes.
 
     Args:
         classifier: A weights file, the name of a timm network with trained weights
             (`resnet50.a1_in1k`), or any module from images in [0, 1] to logits.
         weights: Weights file for a classifier given as a module.
-        search: Settings of the algorithm.
+        search: Settings of the search.
         classes: Target classes by index or name; None means all.
         random_classes: Instead of `classes`: how many classes to draw, fixed by the search's seed.
+        canvases: Instead of `search.canvas`: positions in the test set, which every class gets, or
+            a pattern file whose canvases are used again.
         pattern_sizes: Sizes at which predictive power is measured, as shares of the pixels.
         measure_on: The test images that the search has not seen, or all of them.
-        measure_canvases: Whether predictive power is measured for every canvas or the winners only.
+        measure_canvases: Whether predictive power is measured for every canvas or the winners only;
+            None is every canvas of up to 50 classes.
         num_classes: Number of classes; the command line takes it from the data.
         image_size: Image size of a network given by name, likewise.
     """
 
     searches_in_parallel = True
-    mask_sums: Tensor
-    objectives: Tensor
 
     def __init__(
         self,
@@ -67,9 +69,10 @@ class PatternSearchModule(L.LightningModule):
         search: SearchSettings = SearchSettings(),
         classes: Sequence[int | str] | None = None,
         random_classes: int | None = None,
+        canvases: str | list[int] | None = None,
         pattern_sizes: list[float] = list(PATTERN_SIZES),  # noqa: B006
-        measure_on: Literal["held_out", "full"] = "held_out",
-        measure_canvases: Literal["all", "winners"] = "all",
+        measure_on: MeasuredOn = "held_out",
+        measure_canvases: MeasuredCanvases | None = None,
         num_classes: int = 10,
         image_size: int | tuple[int, int] = 32,
     ) -> None:
@@ -82,34 +85,37 @@ class PatternSearchModule(L.LightningModule):
             record = Path(classifier).parent.parent / "poison" / "poisoned.json"
             if record.is_file():
                 self._recorded_poison = json.loads(record.read_text())["settings"]
-        self._given = (given,)  # a tuple hides it: neither parameters nor checkpoint hold it
+        self._given = (given,)  # tuples hide: neither parameters nor checkpoint hold it
+        self._engine: tuple[PatternSearch, ...] = ()  # ranks hold rows of their own
         self.search = search
         self.classes = classes
         self.random_classes = random_classes
+        self.canvases = canvases
         self.pattern_sizes = tuple(sorted(set(pattern_sizes)))
         self.measure_on = measure_on
         self.measure_canvases = measure_canvases
-        self.engine: PatternSearch | None = None
         self._searched: dict[str, Any] = {}  # the origin of the masks
         self.automatic_optimization = False
-        self.results: dict[str, Any] = {}
+        self.findings: dict[str, Findings] = {}
+
+    @property
+    def engine(self) -> PatternSearch:
+        """The search.
+
+        Raises:
+            RuntimeError: before `setup`.
+        """
+        if not self._engine:
+            raise RuntimeError("the search has no canvases before `setup`")
+        return self._engine[0]
 
     @property
     def patterns(self) -> PatternSet:
         """The patterns found so far; a collective on several processes."""
-        return collect(
-            self._engine,
-            self.mask,
-            self.mask_sums,
-            self.objectives,
-            self._data.search_indices,
-            self._data.class_names,
-            classifier_hash=self._searched["classifier"],
-            test_set=self._searched["test_set"],
-        )
+        return self.engine.gathered()
 
     def setup(self, stage: str) -> None:
-        """Rank the canvases on the device, shared out over ranks, and make the masks.
+        """Rank the canvases on the device, shared out over ranks, and make the variables.
 
         A fit always begins a search anew; a test measures the patterns that the module holds.
 
@@ -123,128 +129,71 @@ class PatternSearchModule(L.LightningModule):
         self._check_data()
         if stage == "fit":
             self.trainer.fit_loop.max_epochs = self.search.search_epochs
-            # a data module's own training loader would otherwise win over the one below
-            self.trainer.fit_loop._data_source.instance = self
-        elif self.engine is not None:
-            require_origin(self._origin, self._searched, "the patterns were searched")
-            return
-        data, device = self._data, self.trainer.strategy.root_device
-        self._frozen = (frozen_copy(self._given[0], device),)
-        names, settings = data.class_names, self._settings
-        predictions = predict(
-            self._frozen[0], data.test_images, device, len(names), self._shows_bars
-        )
-        canvases = choose_canvases(
-            predictions,
-            data.test_images,
-            self._chosen,
-            settings.canvas,
-            settings.canvases_per_class,
-            settings.seed or 0,
-            names,
-            progress=self._shows_bars,
-        )
+            take_loader_from(self.trainer.fit_loop, self)
+        else:
+            take_loader_from(self.trainer.test_loop, self)
+            if self._engine:
+                require_origin(self._origin, self._searched, "the patterns were searched")
+                return
+        device = self.trainer.strategy.root_device
+        show = self.trainer.progress_bar_callback is not None
+        small = is_dry(self.trainer)
+        self.subject = Subject.of(self._given[0], self._data, device, show, small)
+        canvases = problems_of(self.subject, self._settings, self._chosen, self.canvases)
         self._build(canvases, None)
 
     def train_dataloader(self) -> range:
         """Return one item per step of a pass."""
-        return range(self._engine.steps_per_epoch)
+        return range(self.engine.steps_per_epoch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the sign descent over the masks."""
-        return SignDescent([self.mask], self.search.step_size)
+        """Return the search's optimiser."""
+        return self.engine.optimizer
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Make one step of all problems of this rank."""
-        del batch
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        at = (self.current_epoch, batch_idx)
-        losses = self._engine.step(self.mask, self.mask_sums, optimizer, at)
+        losses = self.engine.step(self.optimizers())
         if len(losses):
             self.log("objective", losses.mean(), prog_bar=True, on_step=True, on_epoch=False)
-        self.log("problems", float(len(self.mask)), prog_bar=True, logger=False)
+        self.log("problems", float(self.engine.active.sum()), prog_bar=True, logger=False)
 
     def on_train_epoch_end(self) -> None:
-        """Compute the objectives of the final masks."""
+        """Compute the objectives at the end of the search."""
         if self.current_epoch == self.search.search_epochs - 1:
-            self.objectives.copy_(self._engine.objectives(self.mask, self._shows_bars))
+            self.engine.finish()
 
-    def on_train_end(self) -> None:
-        """Gather all ranks' rows: a test begins by spreading rank 0's masks."""
-        with torch.no_grad():
-            for name, rows in self._gathered().items():
-                getattr(self, name).copy_(rows)
+    def test_dataloader(self) -> range:
+        """Return one step, which measures everything."""
+        return range(1)
 
-    def on_test_epoch_start(self) -> None:
-        """Choose what is measured.
+    def test_step(self, batch: int, batch_idx: int) -> None:
+        """Measure predictive power; write patterns and figures, log the mean over the winners.
 
         Raises:
             MisconfigurationException: if the search has not come to its end.
         """
-        found = self.patterns
-        if found.objectives.isnan().any() and not is_dry(self.trainer):
+        if self.engine.objectives.isnan().any() and not is_dry(self.trainer):
             raise MisconfigurationException(
                 "the search is not finished: go on with it to its last pass before measuring"
             )
-        self._found = found
-        self._allowed = measured_indices(
-            found, torch.arange(len(self._data.test_images)), self.measure_on
+        found = measure_search(
+            self.engine, self.pattern_sizes, self.measure_on, self.measure_canvases
         )
-        self._measured = (
-            torch.arange(len(found)) if self.measure_canvases == "all" else found.winners
-        )
-        self.power = PredictivePower(found[self._measured], self.pattern_sizes).to(self.device)
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Measure predictive power on the images of the test set proper."""
-        del batch_idx
-        if dataloader_idx > 0:
-            return
-        keep = torch.isin(batch.index, self._allowed.to(batch.index.device))
-        self.power.update(
-            self._frozen[0], Batch(batch.image[keep], batch.label[keep], batch.index[keep])
-        )
-
-    def on_test_epoch_end(self) -> None:
-        """Log the mean predictive power of the winners and write patterns, figures and results."""
-        power = self.power.result()
-        if may_write(self.trainer):
-            folder, data = Path(self.trainer.default_root_dir), self._data
-            further = recover_trigger(
-                folder,
-                self._found,
-                data.poison,
-                data.stamp,
-                self.pattern_sizes[0],
-                self._recorded_poison,
-            )
-            self.results = write_search(
-                folder,
-                self._found,
-                self._measured,
-                power,
-                self.pattern_sizes,
-                self.measure_on,
-                **further,
-            )
-        winners = torch.isin(self._measured, self._found.winners)
-        values = power.predictive_power.cpu()[winners].nanmean(0)
-        for size, value in zip(self.pattern_sizes, values.tolist(), strict=True):
-            self.log(f"mean_predictive_power/{size:g}", value, sync_dist=True)
+        means: list[float] = []
+        if found is not None and found.power is not None:
+            means = found.power[found.winners].mean.tolist()
+            self._report(found)
+        means = self.trainer.strategy.broadcast(means)
+        for size, value in zip(self.pattern_sizes, means, strict=True):
+            self.log(f"mean_predictive_power/{size:g}", value, batch_size=1, rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Gather all ranks' rows and keep what they depend on; every rank enters."""
-        engine = self._engine
-        checkpoint["state_dict"] |= self._gathered()
-        checkpoint[CHECKPOINT_KEY] = {
-            "canvases": list(engine.canvases),
-            "problems_per_forward": engine.problems_per_forward,
-            "origin": self._searched,
-        }
+        """Keep what the search goes on from, of all ranks; every rank enters."""
+        checkpoint["optimizer_states"] = []  # of rank 0 alone; the search keeps them all
+        checkpoint[CHECKPOINT_KEY] = self.engine.state() | {"origin": self._searched}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Search on the checkpoint's canvases.
+        """Go on with the checkpoint's search, on its canvases.
 
         Raises:
             ValueError: if it is of another classifier, other settings, classes or images.
@@ -252,29 +201,29 @@ class PatternSearchModule(L.LightningModule):
         stored = checkpoint[CHECKPOINT_KEY]
         require_origin(self._origin, stored["origin"], "the checkpoint was made")
         self._build(Canvases(*stored["canvases"]), stored["problems_per_forward"])
+        self.engine.restore(stored)
 
     def _build(self, canvases: Canvases, problems_per_forward: int | None) -> None:
-        data, device = self._data, self.trainer.strategy.root_device
         self._searched = self._origin
-        self.engine = PatternSearch(
-            self._frozen[0],
-            canvases,
-            SearchPool.take(data.test_images, data.search_indices, device, self._shows_bars),
-            self._settings,
-            len(data.class_names),
-            share(range(len(canvases.targets))),
-            problems_per_forward,
-        )
-        masks = self.engine.initial_masks
-        self.mask = nn.Parameter(masks)
-        self.register_buffer("mask_sums", torch.zeros_like(masks))
-        objectives = torch.full((len(masks),), torch.nan, device=device)
-        self.register_buffer("objectives", objectives)
+        engine = PatternSearch(self.subject, canvases, self._settings, problems_per_forward)
+        self._engine = (engine,)
 
-    def _gathered(self) -> dict[str, Tensor]:
-        owned = self._engine.owned.tolist()
-        names = ("mask", "mask_sums", "objectives")
-        return {name: sum_rows(getattr(self, name).detach(), owned) for name in names}
+    def _report(self, found: PatternSet) -> None:
+        data = self._data
+        recovery = recover_trigger(
+            found, data.poison, data.stamp, self.pattern_sizes[0], self._recorded_poison
+        )
+        findings = search_findings(found, recovery)
+        self.findings = {"": findings}
+        if not may_write(self.trainer):
+            return
+        folder = Path(self.trainer.default_root_dir)
+        findings.save(folder, found.settings["canvas"])
+        drawn = search_figures(found)
+        if recovery is not None and data.stamp is not None:
+            drawn["trigger_recovery"] = recovery_figure(found, data.stamp, recovery)
+        for name, figure in drawn.items():
+            save_figure(folder / "figures" / f"{name}.png", figure)
 
     def _check_data(self) -> None:
         data, given = self._data, self._given[0]
@@ -310,16 +259,6 @@ class PatternSearchModule(L.LightningModule):
         return search_origin(
             self._given[0], data.test_images, data.search_indices, self._settings, self._chosen
         )
-
-    @property
-    def _shows_bars(self) -> bool:
-        return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
-
-    @property
-    def _engine(self) -> PatternSearch:
-        if self.engine is None:
-            raise RuntimeError("the search has no canvases before `setup`")
-        return self.engine
 
     @property
     def _data(self) -> ImageDataModule:

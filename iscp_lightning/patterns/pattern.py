@@ -91,7 +91,7 @@ class PatternSet:
     @property
     def winners(self) -> Tensor:
         """(classes searched,) problem with the lowest objective of each class, by class."""
-        return _winners(self.targets, self.objectives)
+        return winners_of(self.targets, self.objectives)
 
     def __getitem__(self, rows: Tensor) -> PatternSet:
         """Return the chosen problems as a set of their own, with their own measurements."""
@@ -139,18 +139,26 @@ class PatternSet:
         subject: Subject,
         pattern_sizes: Sequence[float] = PATTERN_SIZES,
         measure_on: MeasuredOn = "held_out",
+        rows: Tensor | None = None,
     ) -> PatternSet:
         """Return the set with its predictive power on the test images that were searched.
+
+        Args:
+            subject: The classifier and the test images.
+            pattern_sizes: Sizes as shares of the pixels.
+            measure_on: The images that the search has not seen, or all.
+            rows: (n,) int64, which patterns are measured; None means all.
 
         Raises:
             ValueError: if the images are not those that were searched, or none is held out.
         """
         require_same(self.provenance, subject.images)
         sizes = tuple(sorted(set(pattern_sizes)))
+        chosen = self if rows is None else self[rows]
         power = measure_power(
-            subject, self.targets, self.canvas_indices, self.stamps(sizes), sizes, measure_on
+            subject, chosen.targets, chosen.canvas_indices, chosen.stamps(sizes), sizes, measure_on
         )
-        return replace(self, power=power)
+        return replace(self, power=power if rows is None else power.spread(rows, self.targets))
 
     def predictive_power(
         self,
@@ -224,7 +232,7 @@ class PatternSet:
                 rows = None
                 if winners:
                     small = {n: file.get_tensor(n) for n in ("targets", "objectives")}
-                    rows = _winners(**small)
+                    rows = winners_of(**small)
                 tensors = {name: _read(file, name, rows) for name in names}
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file: {error}") from error
@@ -259,7 +267,8 @@ def require_format(path: str | Path, metadata: dict[str, Any]) -> None:
         )
 
 
-def _winners(targets: Tensor, objectives: Tensor) -> Tensor:
+def winners_of(targets: Tensor, objectives: Tensor) -> Tensor:
+    """Return the problem with the lowest objective of each class, by class, (classes,) int64."""
     rows = [(targets == target).nonzero().flatten() for target in targets.unique()]
     best = [row[objectives[row].argmin()] for row in rows]
     return torch.stack(best) if best else targets[:0]

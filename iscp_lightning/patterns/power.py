@@ -14,6 +14,7 @@ from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.metrics.success import StampSuccess, count_success
 
 MeasuredOn = Literal["held_out", "full"]
+MeasuredCanvases = Literal["all", "winners"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,20 @@ class PatternPower:
         """(S,) number of patterns whose predictive power is defined."""
         return (~self.predictive_power.isnan()).sum(0)
 
+    def spread(self, rows: Tensor, targets: Tensor) -> PatternPower:
+        """Return it as that of a larger set, of which only some patterns were measured.
+
+        Args:
+            rows: (n,) int64, where the measured patterns stand in it.
+            targets: (P,) int64 target classes of the whole set.
+        """
+        rates = self.attack_success_rate.new_full(
+            (len(targets), len(self.pattern_sizes)), torch.nan
+        )
+        shown = torch.zeros_like(targets)
+        rates[rows], shown[rows] = self.attack_success_rate, self.shown
+        return replace(self, targets=targets, attack_success_rate=rates, shown=shown)
+
     @classmethod
     def joined(cls, parts: Sequence[PatternPower]) -> PatternPower:
         """Return what was measured of several sets of patterns on the same images as one."""
@@ -123,7 +138,8 @@ def measure_power(
     wanted = targets.repeat_interleave(len(sizes)).unsqueeze(1).expand(-1, classes)
     metric = StampSuccess(wanted, sync_on_compute=False)
     left_out = canvas_indices.repeat_interleave(len(sizes)).tolist()
-    count_success(metric, subject, single, indices, left_out)
+    if single:
+        count_success(metric, subject, single, indices, left_out)
     success = metric.compute()
     correct, seen = subject.correct_and_seen(indices)
     return PatternPower(

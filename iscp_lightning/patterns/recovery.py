@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from iscp_lightning import figures
 from iscp_lightning.data.poison import Poison
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.patterns.mixing import overlap
+from iscp_lightning.metrics.overlap import overlap
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.results import canvas_pixels, pattern_pixels
-from iscp_lightning.runs import finite, save_figure
+from iscp_lightning.runs import finite
 
 
 def recover_trigger(
-    folder: Path,
     patterns: PatternSet,
     poison: Poison | None,
     stamp: Stamp | None,
     pattern_size: float,
-    recorded: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Compare patterns with the trigger of poisoned data, and draw the comparison.
+    recorded: dict[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """Compare patterns with the trigger of poisoned data.
 
     Args:
-        folder: The run folder.
         patterns: All patterns of a search.
         poison: How the data are poisoned.
         stamp: The true trigger.
@@ -39,23 +34,21 @@ def recover_trigger(
             poison gives a warning.
 
     Returns:
-        What results.json says of it; empty where there is no trigger, no one target class, or a
+        What `measure_recovery` does; None where there is no trigger, no one target class, or a
         trigger all over the image, which has no place to compare.
     """
     if poison is None or stamp is None or poison.goal != "all_to_one" or bool(stamp.mask.all()):
-        return {}
+        return None
     target = poison.target_index(patterns.class_names)
     if target not in patterns.targets.tolist():
-        return {}
+        return None
     if recorded not in (None, finite(asdict(poison))):
         warnings.warn(
             f"the classifier was trained with another backdoor ({recorded}) than `data.poison`: "
             "give the training's --data.poison options",
             stacklevel=2,
         )
-    recovery = measure_recovery(patterns, stamp, target, pattern_size)
-    draw_recovery(folder, patterns, stamp, recovery)
-    return {"trigger_recovery": recovery}
+    return measure_recovery(patterns, stamp, target, pattern_size)
 
 
 def center_distance(selected: Tensor, trigger: Tensor) -> Tensor:
@@ -116,36 +109,3 @@ def format_recovery(recovery: dict[str, Any]) -> str:
         for name, entry in (("chosen", chosen), ("best", best))
     ]
     return f"trigger against patterns of {100 * recovery['pattern_size']:g} %: {'; '.join(words)}"
-
-
-def draw_recovery(
-    folder: Path, patterns: PatternSet, stamp: Stamp, recovery: dict[str, Any]
-) -> None:
-    """Write the figure of the trigger, the canvases and what was found on them."""
-    size = recovery["pattern_size"]
-    rows = (patterns.targets == recovery["class"]).nonzero().flatten().tolist()
-    shape = patterns.canvases.shape[2:]
-    grey = torch.full((3, *shape), 0.35)
-    shown = (torch.stack([stamp(grey), stamp.pixels * stamp.mask]) * 255).round()
-    on_grey, on_black = shown.to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    name = patterns.class_names[recovery["class"]]
-    figure = figures.pattern_grid(
-        [
-            [on_grey, *(canvas_pixels(patterns, row) for row in rows)],
-            [on_black, *(pattern_pixels(patterns, row, size) for row in rows)],
-        ],
-        row_labels=["on grey", f"target {name}\n{100 * size:g} %"],
-        column_labels=["true trigger", *(f"canvas {i + 1}" for i in range(len(rows)))],
-        captions=[
-            [""] * (len(rows) + 1),
-            [
-                "",
-                *(
-                    f"IoU {entry['iou']:.2f}, {entry['center_distance']:.1f} px away"
-                    f"{' (chosen)' if entry['chosen'] else ''}"
-                    for entry in recovery["canvases"]
-                ),
-            ],
-        ],
-    )
-    save_figure(folder / "figures" / "trigger_recovery.png", figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,13 @@ from iscp_lightning.patterns.canvas import (
     given_canvases,
 )
 from iscp_lightning.patterns.engine import PatternSearch
-from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.pattern import PatternSet, winners_of
+from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn
 from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.ranks import gather_to_first, sum_over_ranks
 from iscp_lightning.seeds import derived_seed, named_generator
+
+MOST_CLASSES = 50  # of which every canvas is measured: the paper's tables have no more
 
 
 def search_patterns(
@@ -142,6 +147,43 @@ def run_search(
                 bar.set_postfix(objective=f"{loss.mean().item():.3f}")
     search.finish()
     return search
+
+
+def measure_search(
+    search: PatternSearch,
+    pattern_sizes: Sequence[float],
+    measure_on: MeasuredOn = "held_out",
+    canvases: MeasuredCanvases | None = None,
+    **facts: Any,  # noqa: ANN401
+) -> PatternSet | None:
+    """Return the measured patterns of a finished search on rank 0, elsewhere None; a collective.
+
+    Every rank measures what it owns.
+
+    Args:
+        search: The search.
+        pattern_sizes: Sizes as shares of the pixels.
+        measure_on: The test images that the search has not seen, or all.
+        canvases: Whether every canvas is measured or the winners only; None is every canvas of up
+            to `MOST_CLASSES` classes.
+        facts: Further provenance.
+    """
+    found = search.patterns(**facts)
+    targets = search.canvases.targets
+    if canvases is None:
+        canvases = "all" if len(targets.unique()) <= MOST_CLASSES else "winners"
+    rows = None
+    if canvases == "winners":
+        objectives = torch.zeros(len(targets))
+        objectives[search.owned] = found.objectives
+        won = winners_of(targets, sum_over_ranks(objectives))
+        rows = torch.isin(search.owned, won).nonzero().flatten()
+    found = found.measured(search.subject, pattern_sizes, measure_on, rows)
+    parts = gather_to_first((search.owned, found))
+    if not parts:
+        return None
+    order = torch.cat([owned for owned, _ in parts]).argsort()
+    return PatternSet.joined([part for _, part in parts])[order]
 
 
 def random_classes(number: int, num_classes: int, seed: int) -> list[int]:

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from torch import nn
-from toys import Linear
+from toys import Linear, subject_of
 
 from iscp_lightning.attacks import Robustness, evaluate_robustness, robustness
 from iscp_lightning.attacks.robustness import build_attacks
@@ -34,7 +34,7 @@ def test_a_linear_model_withstands_exactly_its_margin():
     model, images = one_pixel(margins)
     with torch.inference_mode():  # as in Lightning's tests
         found = evaluate_robustness(
-            model, images, torch.arange(5), ["fgsm"], epsilon="1/10", batch_size=2
+            subject_of(model, images), torch.arange(5), ["fgsm"], epsilon="1/10", batch_size=2
         )
     assert found.clean.tolist() == [False, True, True, True, True]
     for kept in found.withstood.values():
@@ -111,25 +111,25 @@ class Masked(nn.Module):
 
 def test_a_model_with_rounded_inputs_is_caught():
     model, images = one_pixel([0.01 * i for i in range(1, 11)] * 10)
-    found = evaluate_robustness(Masked(model), images, torch.arange(100), epsilon=0.05)
+    found = evaluate_robustness(subject_of(Masked(model), images), torch.arange(100), epsilon=0.05)
     assert found.robust_accuracy > 0.5  # an illusion: every image is within 0.1 of the border
     assert any("noise" in flag for flag in found.flags)
 
 
 def test_neither_processes_nor_other_attacks_change_a_result(trained, monkeypatch):
-    images, rows = Shapes(60, 40).test(), torch.arange(40)
-    alone = evaluate_robustness(trained, images, rows, ["fgsm"], epsilon=0.01, batch_size=4)
+    subject, rows = subject_of(trained, Shapes(60, 40).test()), torch.arange(40)
+    alone = evaluate_robustness(subject, rows, ["fgsm"], epsilon=0.01, batch_size=4)
     assert all(0 < kept.sum() < 40 for kept in alone.withstood.values())
-    pgd_only = evaluate_robustness(trained, images, rows, ["pgd20"], epsilon=0.01, batch_size=4)
+    pgd_only = evaluate_robustness(subject, rows, ["pgd20"], epsilon=0.01, batch_size=4)
     assert torch.equal(alone.withstood["pgd20"], pgd_only.withstood["pgd20"])
     parts: list = []
     for rank in range(2):
         monkeypatch.setattr(robustness, "share", lambda items, r=rank: items[r::2])
         monkeypatch.setattr(robustness, "gather", lambda item: parts.append(item) or [item])
-        evaluate_robustness(trained, images, rows, ["fgsm"], epsilon=0.01, batch_size=4)
+        evaluate_robustness(subject, rows, ["fgsm"], epsilon=0.01, batch_size=4)
     monkeypatch.setattr(robustness, "gather", lambda item: parts)
     monkeypatch.setattr(robustness, "share", lambda items: [])
-    together = evaluate_robustness(trained, images, rows, ["fgsm"], epsilon=0.01, batch_size=4)
+    together = evaluate_robustness(subject, rows, ["fgsm"], epsilon=0.01, batch_size=4)
     for name, kept in (alone.withstood | alone.sanity).items():
         assert torch.equal(kept, (together.withstood | together.sanity)[name])
 
@@ -141,7 +141,8 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="at least 4 classes, the data have 3"):
         build_attacks(["autoattack"], 0.1, "linf", 3)
     with pytest.raises(ValueError, match="returns probabilities"):
-        evaluate_robustness(nn.Sequential(model, nn.Softmax(1)), images, torch.arange(2))
+        subject = subject_of(nn.Sequential(model, nn.Softmax(1)), images)
+        evaluate_robustness(subject, torch.arange(2))
 
 
 def test_the_seed_reaches_every_attack(monkeypatch):
@@ -156,7 +157,8 @@ def test_the_seed_reaches_every_attack(monkeypatch):
             return generator
 
         monkeypatch.setattr(robustness, "named_generator", spy)
-        evaluate_robustness(model, images, torch.arange(2), ["fgsm"], seed=seed, batch_size=1)
+        subject = subject_of(model, images, seed)
+        evaluate_robustness(subject, torch.arange(2), ["fgsm"], batch_size=1)
     assert len(drawn[0]) == 2 * 5  # two batches, two attacks and three checks
     assert len({*drawn[0], *drawn[1]}) == 20
 
@@ -173,9 +175,11 @@ def test_a_classifier_in_training_is_measured_in_eval_mode_and_left_alone():
     classifier = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Dropout(0.9), nn.Linear(48, 2))
     images = MemoryImages(torch.rand(20, 3, 4, 4), torch.arange(20) % 2)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    found = evaluate_robustness(classifier.train(), images, torch.arange(20), ["fgsm"])
+    found = evaluate_robustness(subject_of(classifier.train(), images), torch.arange(20), ["fgsm"])
     assert classifier.training
     for name, value in classifier.state_dict().items():
         assert torch.equal(value, before[name]), name
-    evaluated = evaluate_robustness(classifier.eval(), images, torch.arange(20), ["fgsm"])
+    evaluated = evaluate_robustness(
+        subject_of(classifier.eval(), images), torch.arange(20), ["fgsm"]
+    )
     assert torch.equal(found.clean, evaluated.clean)

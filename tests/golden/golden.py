@@ -14,18 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from iscp_lightning import (
-    PGD,
-    PatternSet,
-    Poison,
-    SearchSettings,
-    Shapes,
-    Trigger,
-    load_classifier,
-    search_patterns,
-)
+from iscp_lightning import PatternSet, SearchSettings, Shapes, load_classifier, search_patterns
+from iscp_lightning.attacks import PGD
 from iscp_lightning.attacks.robust_data import RobustDataSettings, match_features
 from iscp_lightning.cli import main
+from iscp_lightning.data import Poison, Trigger
 from iscp_lightning.data.images import to_float
 
 FOLDER = Path(__file__).parent

@@ -1,28 +1,35 @@
 import pytest
 import torch
-from toys import Linear
+from toys import Linear, grey_images, planted_trigger, subject_of
 
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import MemoryImages
-from iscp_lightning.patterns import canvas
+from iscp_lightning.patterns import SearchSettings, search_patterns
 from iscp_lightning.patterns.canvas import (
+    GIVEN,
     WHITE,
     MissingCanvasError,
-    Predictions,
     choose_canvases,
-    predict,
+    given_canvases,
 )
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 1])
 IMAGES = MemoryImages(torch.arange(7 * 3 * 4 * 4).reshape(7, 3, 4, 4).to(torch.uint8), LABELS)
-PREDICTIONS = Predictions(
-    label=torch.tensor([0, 0, 1, 1, 0, 0, 1]),
-    logit=torch.tensor([1.0, 3.0, 2.0, 5.0, 9.0, 8.0, 6.0]),
-)
+SAID = torch.tensor([0, 0, 1, 1, 0, 0, 1])
+LOGIT = torch.tensor([1.0, 3.0, 2.0, 5.0, 9.0, 8.0, 6.0])
 NAMES = ("cat", "dog")
 
 
-def choose(kind, number=5, classes=(0, 1), predictions=PREDICTIONS, **kwargs):
-    return choose_canvases(predictions, IMAGES, classes, kind, number, 0, NAMES, **kwargs)
+def saying(said=SAID, logit=LOGIT) -> Subject:
+    """A subject whose classifier says what the test wants, with these logits."""
+    subject = Subject(Linear(torch.zeros(2, 4, 4)), IMAGES, NAMES)
+    logits = torch.zeros(7, 2).scatter(1, said.unsqueeze(1), logit.unsqueeze(1))
+    subject.__dict__["logits"] = logits
+    return subject
+
+
+def choose(kind, number=5, classes=(0, 1), subject=None, seed=0, **kwargs):
+    return choose_canvases(subject or saying(), classes, kind, number, seed, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -41,15 +48,16 @@ def test_most_confident_first(kind, number, expected):
 
 
 def test_canvas_pixels_are_the_images_and_white_is_white():
-    assert torch.equal(choose("positive", 1).images, IMAGES.images[[1, 6]])
-    assert (choose("white").images == 255).all()
+    rows = torch.arange(2)
+    assert torch.equal(choose("positive", 1).read(saying(), rows), IMAGES.images[[1, 6]])
+    assert (choose("white").read(saying(), rows) == 255).all()
 
 
 def test_random_canvases_depend_on_seed_and_class_alone():
     both, one = choose("random", 3), choose("random", 3, classes=[1])
     assert both.indices[3:].tolist() == one.indices.tolist()
     assert both.indices[:3].tolist() != one.indices.tolist()
-    other = choose_canvases(PREDICTIONS, IMAGES, [1], "random", 3, 1, NAMES)
+    other = choose("random", 3, classes=[1], seed=1)
     assert other.indices.tolist() != one.indices.tolist()
     assert len(set(one.indices.tolist())) == 3
 
@@ -61,55 +69,67 @@ def test_fewer_candidates_are_used_with_a_warning():
 
 
 def test_no_candidate_names_the_class_and_what_would_work():
-    never = Predictions(torch.zeros(7, dtype=torch.int64), torch.ones(7))
+    never = saying(torch.zeros(7, dtype=torch.int64), torch.ones(7))
     with pytest.raises(MissingCanvasError, match=r"class 1 \(dog\).*positive.*random, white"):
-        choose("positive", 1, predictions=never)
+        choose("positive", 1, subject=never)
     with pytest.raises(MissingCanvasError, match=r"class 1 \(dog\).*negative.*random, white"):
-        choose("negative", 1, predictions=never)
-    right = Predictions(LABELS, torch.ones(7))
+        choose("negative", 1, subject=never)
+    right = saying(LABELS, torch.ones(7))
     with pytest.raises(MissingCanvasError, match=r"can be positive, random, white"):
-        choose("negative", 1, predictions=right)
+        choose("negative", 1, subject=right)
     with pytest.warns(UserWarning, match="no positive canvas, so left out: dog$"):
-        left = choose("positive", 1, predictions=never, skip_missing=True)
+        left = choose("positive", 1, subject=never, skip_missing=True)
     assert left.targets.tolist() == [0]
 
 
-def test_predict_gives_label_and_its_logit():
-    maps = torch.zeros(2, 4, 4)
-    maps[1] = 1
-    network = Linear(maps)
-    images = MemoryImages(torch.full((3, 3, 4, 4), 51, dtype=torch.uint8), torch.tensor([0, 1, 0]))
-    predictions = predict(network, images, torch.device("cpu"), 2)
-    assert predictions.label.tolist() == [1, 1, 1]
-    torch.testing.assert_close(predictions.logit, torch.full((3,), 48 * 0.2))
+def test_given_positions_and_images_are_canvases_of_every_class():
+    of_set = given_canvases(saying(), [1, 0], [4, 2])
+    assert (of_set.kind, of_set.targets.tolist()) == (GIVEN, [1, 1, 0, 0])
+    assert of_set.indices.tolist() == [4, 2, 4, 2]
+    assert torch.equal(of_set.read(saying(), torch.tensor([0, 3])), IMAGES.images[[4, 2]])
+    own = torch.rand(2, 3, 4, 4)
+    outside = given_canvases(saying(), [1], own)
+    assert outside.indices.tolist() == [-2, -3]  # left out of no one's search images
+    expected = (own * 255).round().to(torch.uint8)
+    assert torch.equal(outside.read(saying(), torch.arange(2)), expected)
 
 
-def test_nan_logits_name_the_class():
-    network = Linear(torch.full((2, 4, 4), torch.nan))
-    with pytest.raises(ValueError, match=r"NaN.*class 0 \(index 0\)"):
-        predict(network, IMAGES, torch.device("cpu"), 2)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([7], r"positions 0 to 6.*\[7\]"),
+        ([], "positions 0 to 6"),
+        (torch.zeros(1, 3, 5, 4), r"\(3, 5, 4\), the test images \(3, 4, 4\)"),
+        (torch.full((1, 3, 4, 4), 2.0), r"`canvases` must lie in \[0, 1\]"),
+        ("no.safetensors", "no.safetensors"),
+    ],
+)
+def test_canvases_that_do_not_fit_are_refused(given, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        given_canvases(saying(), [0], given)
 
 
-def test_fewer_logits_than_classes_are_refused():
-    with pytest.raises(ValueError, match="2 logits for 3 classes"):
-        predict(Linear(torch.zeros(2, 4, 4)), IMAGES, torch.device("cpu"), 3)
-
-
-def test_predictions_of_several_ranks_are_joined(monkeypatch):
-    """Each rank fills in its own images: label and logit alike are summed."""
-    maps = torch.ones(2, 4, 4) * torch.tensor([1.0, 2.0]).view(2, 1, 1)
-    alone = predict(Linear(maps), IMAGES, torch.device("cpu"), 2)
-    monkeypatch.setattr(canvas, "sum_over_ranks", lambda mine: 3 * mine)
-    joined = predict(Linear(maps), IMAGES, torch.device("cpu"), 2)
-    assert torch.equal(joined.label, 3 * alone.label)
-    assert alone.label.any()
-    assert torch.equal(joined.logit, 3 * alone.logit)
-
-
-def test_probabilities_are_refused():
-    class Softmax(Linear):
-        def forward(self, images):
-            return super().forward(images).softmax(1)
-
-    with pytest.raises(ValueError, match="logits are needed"):
-        predict(Softmax(torch.rand(2, 4, 4)), IMAGES, torch.device("cpu"), 2)
+def test_the_canvases_of_a_pattern_file_are_used_again(tmp_path):
+    classifier, _ = planted_trigger()
+    images, labels = grey_images()
+    settings = SearchSettings(canvas="random", canvases_per_class=2, search_epochs=1)
+    first = search_patterns(classifier, images, labels, settings, progress=False)
+    path = tmp_path / "first.safetensors"
+    first.save(path)
+    for given in (str(path), first):
+        again = search_patterns(
+            classifier, images, labels, settings, canvases=given, progress=False
+        )
+        assert torch.equal(again.masks, first.masks)
+        assert torch.equal(again.canvas_indices, first.canvas_indices)
+        assert again.settings["canvas"] == GIVEN
+    other = MemoryImages(images.flip(0), labels.flip(0))
+    elsewhere = given_canvases(subject_of(classifier, other), [0, 1], first)
+    assert elsewhere.indices.tolist() == [-2, -3, -4, -5]
+    assert torch.equal(elsewhere.images, first.canvases)
+    of_one = first[first.targets == 1]
+    with pytest.raises(MissingCanvasError, match="`canvases` has none for 0"):
+        given_canvases(subject_of(classifier, other), [0, 1], of_one)
+    with pytest.warns(UserWarning, match="no given canvas, so left out: 0"):
+        left = given_canvases(subject_of(classifier, other), [0, 1], of_one, skip_missing=True)
+    assert left.targets.tolist() == [1, 1]

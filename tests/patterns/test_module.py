@@ -16,18 +16,19 @@ from lightning.fabric.plugins.environments.lightning import find_free_network_po
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
 from toys import Linear
+from trainers import Crash
+from wandb_records import read_offline_run
 
 from iscp_lightning.classifiers import create_classifier, save_classifier
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.cli import main
 from iscp_lightning.data import MemoryImages, Shapes
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.patterns import PatternSet, SearchSettings
-from iscp_lightning.patterns.api import run_search
 from iscp_lightning.patterns.module import PatternSearchModule
+from iscp_lightning.patterns.search import run_search
 from iscp_lightning.trainer import EpochCheckpoint, Trainer
 from iscp_lightning.training import NaturalModule
-from tests.trainers import Crash
-from tests.wandb_records import read_offline_run
 
 SETTINGS = SearchSettings(canvas="random", canvases_per_class=2, search_epochs=2)
 
@@ -64,26 +65,28 @@ def trainer_for(folder, **kwargs) -> Trainer:
     return Trainer(**({"max_epochs": 1} | arguments | kwargs))
 
 
+def search(trainer: Trainer, module: PatternSearchModule, data: ImageDataModule) -> None:
+    trainer.fit(module, datamodule=data)
+    trainer.test(module, datamodule=data, verbose=False)
+
+
+def results_of(module: PatternSearchModule) -> dict:
+    return module.findings[""].results
+
+
 def directly(classifier, data: ImageDataModule, settings=SETTINGS) -> PatternSet:
-    return run_search(
-        classifier,
-        data.test_images,
-        data.search_indices,
-        settings,
-        classes=[1, 4],
-        class_names=data.class_names,
-        device=torch.device("cpu"),
-    )
+    subject = Subject.of(classifier, data)
+    return run_search(subject, settings.seeded(data.seed), [1, 4]).gathered()
 
 
 def test_search_equals_the_function_and_writes_the_run(tmp_path, trained, shapes, weights):
     module = module_for(weights)
-    trainer_for(tmp_path).search(module, shapes)
+    search(trainer_for(tmp_path), module, shapes)
     expected = directly(trained, shapes)
     stored = PatternSet.load(tmp_path / "patterns" / "random.safetensors")
     for name in ("targets", "canvas_indices", "canvases", "masks", "mask_means", "objectives"):
         assert torch.equal(getattr(stored, name), getattr(expected, name)), name
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = results_of(module)
     power = expected.predictive_power(trained, shapes.test_images, pattern_sizes=[0.05])
     assert results["classes"][0]["name"] == "square"
     values = [c["predictive_power"]["0.05"] for e in results["classes"] for c in e["canvases"]]
@@ -95,12 +98,15 @@ def test_search_equals_the_function_and_writes_the_run(tmp_path, trained, shapes
     }
 
 
-def test_the_mask_is_all_that_is_trained_and_saved(tmp_path, weights, shapes):
+def test_the_masks_are_all_that_is_trained_and_saved(tmp_path, weights, shapes):
     module = module_for(weights)
     trainer_for(tmp_path).fit(module, datamodule=shapes)
-    assert [name for name, _ in module.named_parameters()] == ["mask"]
+    assert list(module.named_parameters()) == []  # ranks hold rows of their own
     checkpoint = torch.load(tmp_path / "checkpoints" / "epoch002.ckpt", weights_only=True)
-    assert set(checkpoint["state_dict"]) == {"mask", "mask_sums", "objectives"}
+    assert checkpoint["state_dict"] == {}
+    rows = checkpoint["pattern_search"]["rows"]
+    assert set(rows) == {"variable mask", "sum mask", "objectives", "pass"}
+    assert torch.equal(rows["variable mask"], module.patterns.masks)
     assert checkpoint["global_step"] == 2 * module.engine.steps_per_epoch
 
 
@@ -122,8 +128,8 @@ def test_checkpoint_resumes_to_the_same_bits(tmp_path, weights, shapes):
     resumed = module_for(weights)
     first = tmp_path / "checkpoints" / "epoch001.ckpt"
     trainer_for(tmp_path / "again").fit(resumed, datamodule=shapes, ckpt_path=first)
-    for name in ("mask", "mask_sums", "objectives"):
-        assert torch.equal(getattr(resumed, name), getattr(module, name)), name
+    for name in ("masks", "mask_means", "objectives"):
+        assert torch.equal(getattr(resumed.patterns, name), getattr(module.patterns, name)), name
 
 
 def fit_with(processes: int, folder: Path, module, data, resume: Path | None = None) -> None:
@@ -154,31 +160,31 @@ def test_a_search_goes_on_with_any_number_of_processes(
     expected = directly(trained, shapes)
     for folder in ("begun", "ended"):
         last = tmp_path / folder / "checkpoints" / "epoch002.ckpt"
-        found = torch.load(last, weights_only=True)["state_dict"]
-        steps = found["mask_sums"].amax((1, 2)) / expected.mask_means.amax((1, 2))
-        assert torch.equal(found["mask"], expected.masks)
+        found = torch.load(last, weights_only=True)["pattern_search"]["rows"]
+        steps = found["sum mask"].amax((1, 2)) / expected.mask_means.amax((1, 2))
+        assert torch.equal(found["variable mask"], expected.masks)
         assert torch.equal(found["objectives"], expected.objectives)
         torch.testing.assert_close(
-            found["mask_sums"], steps.round().view(-1, 1, 1) * expected.mask_means
+            found["sum mask"], steps.round().view(-1, 1, 1) * expected.mask_means
         )
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_plain_test_of_a_checkpoint_measures(tmp_path, weights, shapes):
     module = module_for(weights)
-    trainer_for(tmp_path).search(module, shapes)
+    search(trainer_for(tmp_path), module, shapes)
     last = tmp_path / "checkpoints" / "epoch002.ckpt"
     again = module_for(weights)
     trainer_for(tmp_path / "again").test(again, datamodule=shapes, ckpt_path=last, verbose=False)
-    assert again.results["mean_predictive_power"] == module.results["mean_predictive_power"]
+    assert results_of(again)["mean_predictive_power"] == results_of(module)["mean_predictive_power"]
 
 
 def test_winners_only(tmp_path, weights, shapes):
     module = module_for(weights, measure_canvases="winners", measure_on="full")
-    trainer_for(tmp_path).search(module, shapes)
-    measured = [c["predictive_power"] for e in module.results["classes"] for c in e["canvases"]]
+    search(trainer_for(tmp_path), module, shapes)
+    measured = [c["predictive_power"] for e in results_of(module)["classes"] for c in e["canvases"]]
     assert sum(power is not None for power in measured) == 2
-    assert "mean_predictive_power_of_best_canvas" not in module.results
+    assert "mean_predictive_power_of_best_canvas" not in results_of(module)
 
 
 @pytest.mark.parametrize("of", ["search", "data"])
@@ -197,11 +203,11 @@ def test_random_classes_are_seeded(tmp_path, weights, of):
 
 def test_the_logged_mean_is_that_of_the_winners(tmp_path, weights, shapes):
     module, trainer = module_for(weights, pattern_sizes=[0.1]), trainer_for(tmp_path)
-    trainer.search(module, shapes)
+    search(trainer, module, shapes)
     logged = trainer.callback_metrics["mean_predictive_power/0.1"].item()
-    assert logged == pytest.approx(module.results["mean_predictive_power"]["0.1"])
+    assert logged == pytest.approx(results_of(module)["mean_predictive_power"]["0.1"])
     everyone = [
-        c["predictive_power"]["0.1"] for e in module.results["classes"] for c in e["canvases"]
+        c["predictive_power"]["0.1"] for e in results_of(module)["classes"] for c in e["canvases"]
     ]
     assert logged != pytest.approx(sum(everyone) / len(everyone))
 
@@ -235,7 +241,7 @@ def test_every_fit_is_a_search_of_its_own(tmp_path, trained, shapes):
     """Of the data it is given, whatever the module has searched before."""
     module = module_for(trained)
     for number, data in enumerate((shapes, other_shapes(), shapes)):
-        trainer_for(tmp_path / str(number)).search(module, data)
+        search(trainer_for(tmp_path / str(number)), module, data)
         expected = directly(trained, data)
         assert torch.equal(module.patterns.masks, expected.masks)
         assert torch.equal(module.patterns.mask_means, expected.mask_means)
@@ -302,6 +308,16 @@ def test_an_unfinished_search_is_not_measured(tmp_path, weights, shapes):
         trainer_for(tmp_path).test(module_for(weights), datamodule=shapes, ckpt_path=first)
 
 
+def test_given_canvases_are_searched(tmp_path, weights, shapes):
+    module = module_for(weights, canvases=[7, 9])
+    search(trainer_for(tmp_path), module, shapes)
+    assert module.patterns.canvas_indices.tolist() == [7, 9, 7, 9]
+    assert results_of(module)["classes"][0]["canvas"]["kind"] == "given"
+    again = module_for(weights, canvases=str(tmp_path / "patterns" / "given.safetensors"))
+    search(trainer_for(tmp_path / "again"), again, shapes)
+    assert torch.equal(again.patterns.masks, module.patterns.masks)
+
+
 class NoRanking(Linear):
     def forward(self, images):
         raise AssertionError("the classifier was asked")
@@ -352,9 +368,9 @@ def test_averaging_strategies_are_refused():
 
 
 SEARCH = [
-    *("search", "--model", "PatternSearchModule", "--model.init_args.search.canvas", "random"),
-    *("--model.init_args.search.canvases_per_class", "2"),
-    *("--model.init_args.search.search_epochs", "2", "--model.init_args.pattern_sizes", "[0.05]"),
+    *("search", "--model", "PatternSearchModule", "--model.search.canvas", "random"),
+    *("--model.search.canvases_per_class", "2"),
+    *("--model.search.search_epochs", "2", "--model.pattern_sizes", "[0.05]"),
     *("--data.source", "Shapes", "--data.source.init_args.test_count", "100"),
     *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
 ]
@@ -372,10 +388,10 @@ def run(*arguments: str, environment=None) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", ["[1, 4]", "[4]"], ids=["balanced", "more ranks than problems"])
 def test_two_processes_find_what_one_does(tmp_path, weights, trained, shapes, classes):
-    canvas = ["--model.init_args.search.canvas", "white"] if classes == "[4]" else []
+    canvas = ["--model.search.canvas", "white"] if classes == "[4]" else []
     arguments = [
         *SEARCH,
-        *("--model.init_args.classifier", weights, "--model.init_args.classes", classes),
+        *("--model.classifier", weights, "--model.classes", classes),
         *canvas,
     ]
     environment = {"WANDB_MODE": "offline"}
@@ -399,7 +415,7 @@ def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
     """Kill -9 a real search after its first pass, resume it by its folder alone."""
     arguments = [
         *SEARCH,
-        *("--model.init_args.classifier", weights, "--model.init_args.classes", "[1, 4]"),
+        *("--model.classifier", weights, "--model.classes", "[1, 4]"),
     ]
     checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "epoch001.ckpt"
     command = [sys.executable, "-m", "iscp_lightning", *arguments, "--run", "killed"]
@@ -423,10 +439,10 @@ def test_a_search_that_crashed_in_its_first_step_can_be_resumed(weights, monkeyp
     """Its canvases are kept at once: they are not ranked again."""
     arguments = [
         *SEARCH,
-        *("--model.init_args.classifier", weights, "--model.init_args.classes", "[1, 4]"),
+        *("--model.classifier", weights, "--model.classes", "[1, 4]"),
         *("--trainer.logger", "false", "--trainer.devices", "1"),
     ]
-    crash = ["--trainer.callbacks", "tests.trainers.Crash"]
+    crash = ["--trainer.callbacks", "trainers.Crash"]
     with pytest.raises(RuntimeError, match="out of memory"):
         main([*arguments, *crash, "--run", "broken"])
     start = torch.load("runs/broken/checkpoints/last.ckpt", weights_only=True)
@@ -436,20 +452,12 @@ def test_a_search_that_crashed_in_its_first_step_can_be_resumed(weights, monkeyp
     broken, whole = (
         PatternSet.load(f"runs/{name}/patterns/random.safetensors") for name in ("broken", "whole")
     )
-    assert torch.equal(start["pattern_search"]["canvases"][1], whole.canvas_indices)
+    assert torch.equal(start["pattern_search"]["canvases"][2], whole.canvas_indices)
     assert torch.equal(broken.masks, whole.masks)
     assert torch.equal(broken.mask_means, whole.mask_means)
 
 
 def test_a_set_says_what_it_is_in_one_line(trained, shapes):
     settings = SearchSettings(canvas="white", search_epochs=1)
-    found = run_search(
-        trained,
-        shapes.test_images,
-        shapes.search_indices[:8],
-        settings,
-        classes=[0, 2],
-        class_names=shapes.class_names,
-        device=torch.device("cpu"),
-    )
+    found = run_search(Subject.of(trained, shapes), settings, [0, 2]).gathered()
     assert repr(found) == "PatternSet(2 patterns of 2 classes, 32 x 32, white canvases)"

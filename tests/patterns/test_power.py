@@ -1,20 +1,15 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from toys import Linear, grey_images
 
-from iscp_lightning.data import Batch, MemoryImages
-from iscp_lightning.data.images import to_float
-from iscp_lightning.patterns import (
-    PatternSet,
-    PredictivePower,
-    SearchSettings,
-    power,
-    search_patterns,
-)
-from iscp_lightning.patterns.power import measure_power
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data import MemoryImages
+from iscp_lightning.patterns import PatternSet, SearchSettings, search_patterns
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
 
@@ -27,8 +22,8 @@ def corner_pattern(canvas_index: int = -1) -> PatternSet:
         targets=torch.tensor([1]),
         canvas_indices=torch.tensor([canvas_index]),
         canvases=torch.full((1, 1, 2, 2), 255, dtype=torch.uint8),
-        masks=mask,
-        mask_means=mask.clone(),
+        variables={"mask": mask},
+        means={"mask": mask.clone()},
         objectives=torch.zeros(1),
         search_indices=torch.tensor([0, 4]),
         class_names=("off", "on"),
@@ -93,19 +88,6 @@ def test_undefined_power_is_nan_and_left_out_of_the_mean():
     assert measured.defined.tolist() == [0]
 
 
-def test_batches_add_up_and_merge_like_ranks():
-    classifier, images = bright_corner()
-    batch = Batch(to_float(images), LABELS, torch.arange(8))
-    whole = PredictivePower(corner_pattern(), [0.25, 0.5])
-    whole.update(classifier, batch)
-    parts = [PredictivePower(corner_pattern(), [0.25, 0.5]) for _ in range(2)]
-    for part, rows in zip(parts, (slice(0, 3), slice(3, 8)), strict=True):
-        part.update(classifier, Batch(batch.image[rows], batch.label[rows], batch.index[rows]))
-    parts[0].merge_state(parts[1])
-    for a, b in zip(whole.result(), parts[0].result(), strict=True):
-        torch.testing.assert_close(a, b)
-
-
 class NoEmptyBatch(Linear):
     """Fails like networks that `view` their batch."""
 
@@ -115,19 +97,17 @@ class NoEmptyBatch(Linear):
 
 
 def test_no_empty_batch_reaches_the_classifier():
-    """Sorted by class, whole batches show the target class alone, or the canvas alone."""
+    """Batches of one image show the target class alone, or the canvas alone."""
     linear, images = bright_corner()
     strict = NoEmptyBatch(linear.maps.data)
     for canvas_index in (-1, 3):
-        whole = PredictivePower(corner_pattern(canvas_index), [0.25, 0.5])
-        whole.update(linear, Batch(to_float(images), LABELS, torch.arange(8)))
-        sorted_by_class = PredictivePower(corner_pattern(canvas_index), [0.25, 0.5])
-        for rows in ([0, 1, 2], [3], [], [4, 5, 6, 7]):
-            index = torch.tensor(rows, dtype=torch.int64)
-            batch = Batch(to_float(images[index]), LABELS[index], index)
-            sorted_by_class.update(strict, batch)
-        for a, b in zip(whole.result(), sorted_by_class.result(), strict=True):
-            torch.testing.assert_close(a, b)
+        whole, single = (
+            corner_pattern(canvas_index).predictive_power(
+                classifier, images, LABELS, pattern_sizes=[0.25, 0.5], measure_on="full"
+            )
+            for classifier in (linear, strict)
+        )
+        assert torch.equal(whole.attack_success_rate, single.attack_success_rate)
 
 
 def test_full_is_all_that_is_left_when_everything_was_searched():
@@ -144,18 +124,84 @@ def test_full_is_all_that_is_left_when_everything_was_searched():
         found.predictive_power(classifier, images, labels, measure_on="train")
 
 
+def measured(pattern: PatternSet) -> PatternSet:
+    classifier, images = bright_corner()
+    subject = Subject(classifier, MemoryImages(images, LABELS), pattern.class_names)
+    return pattern.measured(subject, [0.5, 0.25], "full")
+
+
 def test_pattern_files_round_trip(tmp_path):
-    pattern = replace(corner_pattern(), provenance={"epoch": 3}, results={"x": float("nan")})
+    pattern = measured(replace(corner_pattern(), provenance={"epoch": 3}))
     path = tmp_path / "deep" / "pattern.safetensors"
     pattern.save(path)
     back = PatternSet.load(path)
     assert torch.equal(back.masks, pattern.masks)
-    assert (back.class_names, back.provenance, back.results) == (
-        ("off", "on"),
-        {"epoch": 3},
-        {"x": None},
-    )
+    assert torch.equal(back.mask_means, pattern.mask_means)
+    assert (back.class_names, back.provenance) == (("off", "on"), {"epoch": 3})
+    assert (back.power.pattern_sizes, back.power.measured_on) == ((0.25, 0.5), "full")
+    for name in ("targets", "attack_success_rate", "shown", "clean_accuracy", "images"):
+        assert torch.equal(getattr(back.power, name), getattr(pattern.power, name)), name
     assert [p.name for p in path.parent.iterdir()] == ["pattern.safetensors"]
+    corner_pattern().save(path)
+    assert PatternSet.load(path).power is None
+
+
+def test_a_subset_has_its_own_measurements():
+    three = corner_pattern()[torch.tensor([0, 0, 0])]
+    three.masks[1] = three.masks[1].roll(1, 1)  # another pixel turns nobody
+    found = measured(three)
+    assert found[torch.tensor([1])].power.attack_success_rate[0, 0] == 0
+    joined = PatternSet.joined([found[torch.tensor([2])], found[torch.tensor([1, 0])]])
+    assert torch.equal(joined.power.attack_success_rate, found.power.attack_success_rate[[2, 1, 0]])
+    some = three.measured(
+        Subject(bright_corner()[0], MemoryImages(bright_corner()[1], LABELS), ("off", "on")),
+        [0.25],
+        "full",
+        torch.tensor([1]),
+    )
+    assert some.power.attack_success_rate.isnan().flatten().tolist() == [True, False, True]
+    assert some.power.shown.tolist() == [0, 4, 0]
+
+
+def test_winners_alone_are_read_from_a_file(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    five = corner_pattern()[torch.zeros(5).long()]
+    five.masks.copy_(torch.rand(five.masks.shape, generator=generator))
+    five = replace(
+        five,
+        targets=torch.tensor([0, 0, 1, 1, 1]),
+        objectives=torch.tensor([2.0, 1.0, 3.0, 5.0, 0.5]),
+    )
+    found = measured(five)
+    found.save(tmp_path / "five.safetensors")
+    winners = PatternSet.load(tmp_path / "five.safetensors", winners=True)
+    expected = found[torch.tensor([1, 4])]
+    assert torch.equal(winners.masks, expected.masks)
+    assert torch.equal(winners.targets, expected.targets)
+    assert torch.equal(winners.search_indices, found.search_indices)
+    assert torch.equal(winners.power.attack_success_rate, expected.power.attack_success_rate)
+    assert torch.equal(winners.power.images, expected.power.images)
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_a_file_of_format_1_says_what_it_said():
+    stored = json.loads((GOLDEN / "format1.json").read_text())
+    for winners in (False, True):
+        found = PatternSet.load(GOLDEN / "format1.safetensors", winners=winners)
+        assert len(found) == (2 if winners else 4)
+        assert found.selected(0.05).sum((1, 2)).tolist() == [51] * len(found)
+        for entry in stored["classes"]:
+            (row,) = [w for w in found.winners.tolist() if found.targets[w] == entry["class"]]
+            power = dict(
+                zip(found.power.pattern_sizes, found.power.predictive_power[row], strict=True)
+            )
+            for size, value in entry["predictive_power"].items():
+                assert power[float(size)] == pytest.approx(value)
+            assert found.power.clean_accuracy[entry["class"]] == entry["clean_accuracy"]
+        assert found.settings["canvas"] == "positive"
+        assert "test_set" in found.provenance
 
 
 def test_other_files_are_refused(tmp_path):
@@ -180,21 +226,3 @@ def test_winners_have_the_lowest_objective():
     two = corner_pattern()[torch.tensor([0, 0, 0])]
     two = replace(two, targets=torch.tensor([1, 0, 1]), objectives=torch.tensor([0.5, 3.0, 0.2]))
     assert two.winners.tolist() == [1, 2]
-
-
-def test_patterns_measured_by_several_ranks_keep_their_order(monkeypatch):
-    classifier, images = bright_corner()
-    three = corner_pattern()[torch.tensor([0, 0, 0])]
-    three.masks[1] = three.masks[1].roll(1, 1)  # another pixel turns nobody
-    arguments = {"pattern_sizes": [0.25], "measure_on": "full"}
-    images = MemoryImages(images, LABELS)
-    alone = measure_power(three, classifier, images, **arguments)
-    assert len(set(alone.predictive_power.flatten().tolist())) == 2
-    parts: list = []
-    monkeypatch.setattr(power, "gather", lambda item: parts.append(item) or [item])
-    for rank in (0, 1):
-        monkeypatch.setattr(power, "share", lambda items, r=rank: items[r::2])
-        power.measure_shared(three, classifier, images, **arguments)
-    monkeypatch.setattr(power, "gather", lambda item: parts)
-    shared = power.measure_shared(three, classifier, images, **arguments)
-    assert torch.equal(shared.predictive_power, alone.predictive_power)

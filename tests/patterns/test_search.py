@@ -9,12 +9,13 @@ from toys import Linear, grey_images, planted_trigger
 from trainers import quiet_trainer
 
 from iscp_lightning.classifiers import Classifier, classifier_hash, create_classifier
-from iscp_lightning.classifiers.frozen import frozen_copy
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import MemoryImages, Shapes
 from iscp_lightning.data.images import to_float
-from iscp_lightning.patterns import PatternSearch, SearchSettings, SignDescent, search_patterns
+from iscp_lightning.patterns import PatternSearch, SearchSettings, engine, search_patterns
 from iscp_lightning.patterns.canvas import Canvases
-from iscp_lightning.patterns.pool import SearchPool
+from iscp_lightning.patterns.search import run_search
+from iscp_lightning.patterns.variants.algorithm1 import SignDescent
 from iscp_lightning.seeds import derived_seed
 from iscp_lightning.training import NaturalModule
 
@@ -123,22 +124,21 @@ def test_same_bits_for_every_batching(trained: Classifier, shapes):
     assert found[0].masks.unique().numel() > 2
 
 
-def test_bf16_pads_to_one_size(trained: Classifier, shapes):
+def test_bf16_pads_to_one_size(trained: Classifier, shapes, monkeypatch):
     images, labels = shapes
     settings = SearchSettings(**FAST, precision="bf16")
-    canvases = Canvases(torch.tensor([0, 0, 1]), torch.tensor([5, 6, 7]), images[[5, 6, 7]])
-    pool = SearchPool(images[:40], labels[:40], torch.arange(40))
-    frozen = frozen_copy(trained, torch.device("cpu"))
-    sizes = []
-    masks = []
+    canvases = Canvases("random", torch.tensor([0, 0, 1]), torch.tensor([5, 6, 7]))
+    sizes, masks = [], []
     for owned in ([0, 1, 2], [1]):
-        engine = PatternSearch(frozen, canvases, pool, settings, 10, owned, problems_per_forward=3)
-        engine.network.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-        mask, sums = engine.initial_masks, torch.zeros_like(engine.initial_masks)
-        optimizer = SignDescent([mask], 0.02)
-        for step in range(3):
-            engine.step(mask, sums, optimizer, (0, step))
-        masks.append(mask[1])
+        monkeypatch.setattr(engine, "share", lambda items, rows=owned: [items[r] for r in rows])
+        subject = Subject(
+            trained, MemoryImages(images, labels), range(10), torch.arange(40), seed=0
+        )
+        searched = PatternSearch(subject, canvases, settings, problems_per_forward=3)
+        subject.fast("bf16").register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        for _ in range(3):
+            searched.step()
+        masks.append(searched.variables["mask"].detach()[owned.index(1)])
     assert set(sizes) == {12}
     assert torch.equal(*masks)
 
@@ -197,17 +197,14 @@ def test_problems_with_fewer_images_idle_at_the_end_of_a_pass():
 
 def test_a_canvas_is_left_out_of_its_own_search_images():
     images, labels = grey_images(12)
-    settings = SearchSettings(canvas="random", canvases_per_class=12)
-    search_set = search_patterns
-    found = search_set(
-        Linear(torch.zeros(2, 8, 8)), images, labels, settings, search_fraction=1.0, progress=False
+    settings = SearchSettings(canvas="random", canvases_per_class=12, seed=0)
+    subject = Subject(
+        Linear(torch.zeros(2, 8, 8)), MemoryImages(images, labels), "ab", torch.arange(12)
     )
-    frozen = Linear(torch.zeros(2, 8, 8))
-    pool = SearchPool(images, labels, torch.arange(12))
-    canvases = Canvases(found.targets, found.canvas_indices, found.canvases)
-    engine = PatternSearch(frozen, canvases, pool, settings, 2)
+    searched = run_search(subject, settings, [0, 1])
+    found = searched.gathered()
     for row, (target, index) in enumerate(zip(found.targets, found.canvas_indices, strict=True)):
-        used = set(engine._pass_order(0)[row].tolist()) - {-1}
+        used = set(searched._pass_order(0)[row].tolist()) - {-1}
         assert used == {i for i in range(12) if labels[i] != target and i != index}
 
 
@@ -271,6 +268,7 @@ def test_a_test_set_that_is_too_small_is_named():
         ("sparsity", []),
         ("step_size", 0.0),
         ("step_size", 1.5),
+        ("final_step_size", 0.0),
         ("seed", -1),
         ("canvas", "black"),
         ("precision", "fp16"),
@@ -326,22 +324,18 @@ def test_a_network_that_views_its_features_is_trained(data, tmp_path):
     quiet_trainer(tmp_path, max_epochs=1).fit(NaturalModule(network), datamodule=data)
 
 
-def engine(count: int, settings: SearchSettings, problems: int = 1) -> PatternSearch:
+def searched_on(count: int, settings: SearchSettings, problems: int = 1) -> PatternSearch:
     """Problems of class 1 on white canvases, with `count` dark images of class 0."""
-    images = torch.zeros(count, 3, 4, 4, dtype=torch.uint8)
-    pool = SearchPool(images, torch.zeros(count).long(), torch.arange(count))
-    targets = torch.ones(problems).long()
-    white = torch.full((problems, 3, 4, 4), 255, dtype=torch.uint8)
-    canvases = Canvases(targets, torch.full((problems,), -1), white)
-    return PatternSearch(Linear(torch.zeros(2, 4, 4)), canvases, pool, settings, 2)
+    images = MemoryImages(torch.zeros(count, 3, 4, 4, dtype=torch.uint8), torch.zeros(count))
+    subject = Subject(Linear(torch.zeros(2, 4, 4)), images, "ab", torch.arange(count))
+    ones = torch.ones(problems).long()
+    return PatternSearch(subject, Canvases("white", ones, -ones), settings)
 
 
 def test_a_loss_is_the_mean_over_the_images_that_there_are():
     """Six images in batches of four: the second batch has two."""
-    searched = engine(6, SearchSettings(sparsity=0.0))
-    masks = searched.initial_masks
-    optimizer = SignDescent([masks], 0.02)
-    losses = [searched.step(masks, torch.zeros_like(masks), optimizer, (0, i)) for i in (0, 1)]
+    searched = searched_on(6, SearchSettings(sparsity=0.0))
+    losses = [searched.step() for _ in range(2)]
     torch.testing.assert_close(torch.cat(losses), torch.full((2,), 2.0).log())
 
 
@@ -367,7 +361,7 @@ def test_forward_passes_hold_no_more_images_than_allowed(
     settings = SearchSettings(
         search_batch_size=search_batch_size, micro_batch_size=micro_batch_size
     )
-    searched = engine(8, settings, problems)
+    searched = searched_on(8, settings, problems)
     assert searched.problems_per_forward == expected
     assert expected * search_batch_size <= micro_batch_size
 
@@ -381,3 +375,41 @@ def test_the_seed_chooses_the_search_images():
     ]
     assert torch.equal(chosen[1], chosen[2])
     assert not torch.equal(chosen[0], chosen[1])
+
+
+def test_the_step_size_falls_to_its_last_value():
+    """Sparsity alone drives the mask down, by every step's size: 0.02, 0.01 and 0."""
+    settings = SearchSettings(
+        sparsity=1.0, search_epochs=1, step_size=0.02, final_step_size=0.0000001
+    )
+    searched = searched_on(12, settings)
+    means = []
+    for _ in range(3):
+        searched.step()
+        means.append(searched.variables["mask"].mean().item())
+    assert means == pytest.approx([0.48, 0.47, 0.47], abs=1e-4)
+    assert searched.progress == 1
+
+
+def test_a_search_goes_on_from_its_state(trained: Classifier, shapes):
+    images, labels = shapes
+    settings = SearchSettings(**FAST, seed=0)
+
+    def begin() -> PatternSearch:
+        subject = Subject(trained, MemoryImages(images, labels), range(10), torch.arange(24))
+        canvases = Canvases("random", torch.tensor([0, 0, 1]), torch.tensor([5, 6, 7]))
+        return PatternSearch(subject, canvases, settings)
+
+    whole, broken, resumed = begin(), begin(), begin()
+    for _ in range(whole.total_steps):
+        whole.step()
+    for _ in range(8):  # within the second pass
+        broken.step()
+    resumed.restore(broken.state())
+    for _ in range(whole.total_steps - 8):
+        resumed.step()
+    for search in (whole, resumed):
+        search.finish()
+    one, other = whole.patterns(), resumed.patterns()
+    for name in ("masks", "mask_means", "objectives"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name

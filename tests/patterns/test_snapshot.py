@@ -11,6 +11,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from iscp_lightning.patterns.snapshot import LOGGED_SIDE, PatternSnapshot, enlarged, read_snapshots
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -22,7 +23,6 @@ from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.loggers import RunCSVLogger
 from iscp_lightning.patterns import PatternSet, SearchSettings, snapshot
 from iscp_lightning.patterns.pattern import TENSORS
-from iscp_lightning.patterns.snapshot import LOGGED_SIDE, PatternSnapshot, enlarged, read_snapshots
 from iscp_lightning.training import NaturalModule
 
 QUICK = SearchSettings(search_epochs=1, canvases_per_class=1, canvas="white")

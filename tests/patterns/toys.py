@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.images import ImageSet
+
 
 class Linear(nn.Module):
     """Logits (N, K) = scale * sum of the pixels weighed by K maps (K, H, W)."""
@@ -29,3 +32,10 @@ def grey_images(count: int = 40, size: int = 8, classes: int = 2) -> tuple[Tenso
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 120, (count, 3, size, size), generator=generator)
     return images.to(torch.uint8), torch.arange(count) % classes
+
+
+def subject_of(classifier: nn.Module, images: ImageSet, seed: int = 0) -> Subject:
+    """A classifier on images whose classes are numbered."""
+    return Subject(
+        classifier, images, list(map(str, range(int(images.labels.max()) + 1))), seed=seed
+    )

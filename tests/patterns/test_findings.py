@@ -10,18 +10,24 @@ from PIL import Image
 
 from iscp_lightning import figures
 from iscp_lightning.patterns import PatternPower, PatternSet
-from iscp_lightning.patterns.results import (
-    format_table,
+from iscp_lightning.patterns.drawings import (
     pattern_pixels,
-    summarize,
-    write_dynamics,
-    write_search,
+    search_figures,
+    training_figures,
+    winner_pictures,
 )
+from iscp_lightning.patterns.findings import (
+    format_table,
+    pattern_records,
+    search_findings,
+    summarize,
+)
+from iscp_lightning.runs import finite, save_figure
 
 SIZES = (0.01, 0.05)
 NAN = float("nan")
 NAMES = ("cat", "dog", "eel")
-ALL = torch.arange(4)
+NOT = [NAN, NAN]
 
 
 def pattern_set(targets=(0, 0, 2, 2), objectives=(0.5, 0.25, 0.125, 0.75), **facts) -> PatternSet:
@@ -33,8 +39,8 @@ def pattern_set(targets=(0, 0, 2, 2), objectives=(0.5, 0.25, 0.125, 0.75), **fac
         targets=torch.tensor(targets),
         canvas_indices=torch.tensor([11, 12, 13, 14][:count]),
         canvases=torch.randint(256, (count, 3, 10, 10), generator=generator, dtype=torch.uint8),
-        masks=masks,
-        mask_means=masks / 2,
+        variables={"mask": masks},
+        means={"mask": masks / 2},
         objectives=torch.tensor(objectives, dtype=torch.float64),
         search_indices=torch.arange(5),
         class_names=NAMES,
@@ -43,14 +49,25 @@ def pattern_set(targets=(0, 0, 2, 2), objectives=(0.5, 0.25, 0.125, 0.75), **fac
     )
 
 
-def power(
+def measured(
+    patterns: PatternSet,
     rows: list[list[float]],
     clean: tuple[float, ...] = (0.5, NAN, 0.75),
     images: tuple[int, ...] = (12, 0, 4),
-) -> PatternPower:
-    return PatternPower(
-        torch.tensor(rows).double(), torch.tensor(clean).double(), torch.tensor(images)
+    measured_on: str = "full",
+) -> PatternSet:
+    """The patterns with a predictive power that the test wants; NaN where it was not measured."""
+    accuracy = torch.tensor(clean).double()
+    power = PatternPower(
+        patterns.targets,
+        SIZES,
+        torch.tensor(rows).double() * accuracy[patterns.targets].unsqueeze(1),
+        torch.full((len(patterns),), 8),
+        accuracy,
+        torch.tensor(images),
+        measured_on,
     )
+    return replace(patterns, power=power)
 
 
 DEFINED = [[0.25, 0.5], [0.5, 0.25], [1.0, 0.75], [0.0, 1.0]]
@@ -58,7 +75,7 @@ NO_EELS = [[0.25, 0.5], [0.5, 0.25], [NAN, NAN], [NAN, NAN]]
 
 
 def test_summary_of_all_canvases():
-    result = summarize(pattern_set(), ALL, power(DEFINED), SIZES, "full")
+    result = summarize(measured(pattern_set(), DEFINED))
     assert result["mean_predictive_power"] == {"0.01": 0.75, "0.05": 0.5}  # problems 1 and 2
     assert result["std_predictive_power"] == {"0.01": 0.25, "0.05": 0.25}
     assert result["classes_defined"] == {"0.01": 2, "0.05": 2}
@@ -87,8 +104,7 @@ def test_summary_of_all_canvases():
 
 
 def test_summary_of_winners_alone():
-    measured = torch.tensor([2, 1])  # in any order
-    result = summarize(pattern_set(), measured, power([DEFINED[2], DEFINED[1]]), SIZES, "full")
+    result = summarize(measured(pattern_set(), [NOT, DEFINED[1], DEFINED[2], NOT]))
     assert result["mean_predictive_power"] == {"0.01": 0.75, "0.05": 0.5}
     assert [entry["predictive_power"]["0.05"] for entry in result["classes"]] == [0.25, 0.75]
     canvases = result["classes"][0]["canvases"]
@@ -101,24 +117,24 @@ def test_summary_of_winners_alone():
 
 def test_one_definition_of_each_accuracy():
     """Of all images, whichever classes are searched; the mean over those that are."""
-    values = power([[0.5, 0.5]], (0.5, 1.0, NAN), (10, 30, 0))
-    searched = pattern_set((0,), (0.5,))
-    result = summarize(searched, torch.arange(1), values, SIZES, "full")
+    searched = measured(pattern_set((0,), (0.5,)), [[0.5, 0.5]], (0.5, 1.0, NAN), (10, 30, 0))
+    result = summarize(searched)
     assert result["clean_accuracy"] == 35 / 40
     assert result["mean_clean_accuracy"] == 0.5
     assert result["classes"][0]["clean_accuracy"] == 0.5
-    assert values.overall_clean_accuracy == 35 / 40
-    without = summarize(pattern_set((2,), (0.5,)), torch.arange(1), values, SIZES, "full")
+    assert searched.power.overall_clean_accuracy == 35 / 40
+    without = summarize(
+        measured(pattern_set((2,), (0.5,)), [[0.5, 0.5]], (0.5, 1.0, NAN), (10, 30, 0))
+    )
     assert math.isnan(without["mean_clean_accuracy"])
 
 
 def test_an_undefined_class_counts_nowhere():
     clean = (0.5, NAN, 0.0)
-    result = summarize(pattern_set(), ALL, power(NO_EELS, clean), SIZES, "held_out")
+    result = summarize(measured(pattern_set(), NO_EELS, clean))
     assert result["mean_predictive_power"] == {"0.01": 0.5, "0.05": 0.25}
     assert result["std_predictive_power"] == {"0.01": 0.0, "0.05": 0.0}
     assert result["classes_defined"] == {"0.01": 1, "0.05": 1}
-    assert result["mean_predictive_power_of_best_canvas"] == {"0.01": 0.5, "0.05": 0.5}
     assert all(math.isnan(v) for v in result["classes"][1]["predictive_power"].values())
 
 
@@ -160,47 +176,74 @@ def images(folder: Path) -> list[str]:
     return [path.name for path in paths]
 
 
+def draw(folder: Path, figures_by_name: dict) -> None:
+    for name, figure in figures_by_name.items():
+        save_figure(folder / "figures" / f"{name}.png", figure)
+
+
 @pytest.mark.parametrize("values", [DEFINED, NO_EELS])
-def test_search_leaves_patterns_figures_and_results(values, tmp_path):
-    result = write_search(tmp_path, pattern_set(), ALL, power(values), SIZES, "held_out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "figures",
-        "patterns",
-        "results.json",
-    ]
+def test_findings_of_a_search(values, tmp_path):
+    patterns = measured(pattern_set(), values, measured_on="held_out")
+    found = search_findings(patterns)
+    found.save(tmp_path, "positive")
+    draw(tmp_path, search_figures(patterns))
     assert images(tmp_path) == ["canvases.png", "patterns.png", "predictive_power.png"]
     saved = PatternSet.load(tmp_path / "patterns" / "positive.safetensors")
-    assert torch.equal(saved.masks, pattern_set().masks)
-
-    text = (tmp_path / "results.json").read_text()
-    assert "NaN" not in text
-    written = json.loads(text)
-    assert written == saved.results
-    assert written["mean_predictive_power"] == result["mean_predictive_power"]
+    assert torch.equal(saved.masks, patterns.masks)
+    written = json.loads(json.dumps(finite(found.results)))
+    assert written == finite(summarize(saved))
     assert {"mean_predictive_power", "classes", "settings", "provenance"} <= written.keys()
-    for entry in written["classes"]:
-        assert {
-            "class",
-            "name",
-            "clean_accuracy",
-            "predictive_power",
-            "canvas",
-            "objective",
-            "canvases",
-        } <= entry.keys()
     undefined = {"0.01": None, "0.05": None}
     assert (written["classes"][1]["predictive_power"] == undefined) is (values is NO_EELS)
-    assert format_table(written) == format_table(result)  # null and NaN are the same dash
+    assert found.lines == [format_table(written)]  # null and NaN are the same dash
+    assert search_findings(patterns, RECOVERY).results["trigger_recovery"] == RECOVERY
+    assert "IoU 0.50" in search_findings(patterns, RECOVERY).lines[1]
 
 
-def test_a_search_of_winners_has_no_figure_of_canvases(tmp_path):
-    patterns, values = pattern_set((0, 2), (0.5, 0.25)), power(DEFINED[:2])
-    write_search(tmp_path, patterns, ALL[:2], values, SIZES, "full")
-    assert images(tmp_path) == ["patterns.png", "predictive_power.png"]
+RECOVERY = {
+    "class": 0,
+    "pattern_size": 0.01,
+    "canvases": [{"index": 11, "chosen": True, "iou": 0.5, "center_distance": 1.0}],
+}
 
 
-def test_chosen_canvas_is_marked(tmp_path, drawn):
-    write_search(tmp_path, pattern_set(), ALL[1:], power(DEFINED[1:]), SIZES, "held_out")
+def test_records_are_the_numbers_of_the_winners():
+    records = {r.name: r.value for r in pattern_records(measured(pattern_set(), DEFINED))}
+    assert records == {
+        "mean_predictive_power/0.01": 0.75,
+        "mean_predictive_power/0.05": 0.5,
+        "clean_accuracy": 9 / 16,
+        "objective/cat": 0.25,
+        "predictive_power/0.01/cat": 0.5,
+        "predictive_power/0.05/cat": 0.25,
+        "objective/eel": 0.125,
+        "predictive_power/0.01/eel": 1.0,
+        "predictive_power/0.05/eel": 0.75,
+    }
+
+
+def test_pictures_are_the_winners():
+    patterns = measured(pattern_set(), DEFINED)
+    pictures = winner_pictures(patterns)
+    assert list(pictures) == ["pattern/cat", "pattern/eel"]
+    assert pictures["pattern/eel"].caption == "eel, PW 0.750"
+    assert (pictures["pattern/eel"].pixels == pattern_pixels(patterns, 2, 0.05)).all()
+    shown = (pattern_pixels(patterns, 2, 0.05) > 0).any(2)
+    assert (shown <= patterns.selected(0.05)[2].numpy()).all()
+
+
+def test_unmeasured_patterns_have_no_results():
+    with pytest.raises(ValueError, match="have not been measured"):
+        summarize(pattern_set())
+
+
+def test_a_search_of_winners_has_no_figure_of_canvases():
+    patterns = measured(pattern_set((0, 2), (0.5, 0.25)), DEFINED[:2])
+    assert list(search_figures(patterns)) == ["patterns", "predictive_power"]
+
+
+def test_chosen_canvas_is_marked(drawn):
+    search_figures(measured(pattern_set(), [NOT, *DEFINED[1:]]))
     _, labels = drawn["pattern_grid"]
     assert labels["row_labels"] == ["cat", "eel"]
     assert labels["captions"] == [["PW -", "PW 0.250 (chosen)"], ["PW 0.750 (chosen)", "PW 1.000"]]
@@ -223,16 +266,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
 
 def snapshot_of(epoch: int, targets: tuple[int, ...], rows: list[list[float]]) -> PatternSet:
     patterns = pattern_set(targets, (0.5,) * len(targets), epoch=epoch)
-    clean = (0.5, NAN, 0.25 * epoch)  # 12, none and 4 images
-    rows_of = torch.arange(len(targets))
-    results = summarize(patterns, rows_of, power(rows, clean), SIZES, "held_out")
-    return replace(patterns, results=results)
+    return measured(patterns, rows, (0.5, NAN, 0.25 * epoch))  # 12, none and 4 images
 
 
 def test_dynamics_with_a_class_missing_at_first(tmp_path, drawn):
     first = snapshot_of(1, (2,), [[0.25, 0.5]])
     last = snapshot_of(3, (0, 2), [[0.5, NAN], [0.5, 0.75]])
-    write_dynamics(tmp_path, [first, last], NAMES)
+    draw(tmp_path, training_figures([first, last], [1, 3], ceiling=0.7))
     assert images(tmp_path) == ["learning_dynamics.png", "settling.png"]
 
     grid, labels = drawn["pattern_grid"]
@@ -243,8 +283,9 @@ def test_dynamics_with_a_class_missing_at_first(tmp_path, drawn):
     assert (grid[1][0] == pattern_pixels(first, 0, 0.05)).all()
     assert (grid[1][1] == pattern_pixels(last, 1, 0.05)).all()
 
-    epochs, iou, powers, _ = drawn["settling_curves"]
+    epochs, iou, powers, lines = drawn["settling_curves"]
     assert epochs == [1, 3]
+    assert (lines["chance"], lines["ceiling"]) == (pytest.approx(0.05 / 1.95), 0.7)
     kept = first.selected(0.05)[0], last.selected(0.05)[1]
     expected = ((kept[0] & kept[1]).sum() / (kept[0] | kept[1]).sum()).item()
     assert iou.tolist()[0][1:] + iou.tolist()[1] == pytest.approx([1, expected, 1])
@@ -252,9 +293,9 @@ def test_dynamics_with_a_class_missing_at_first(tmp_path, drawn):
     assert np.array_equal(powers, [[NAN, NAN], [0.5, 0.75]], equal_nan=True)
 
 
-def test_dynamics_with_a_class_missing_at_last(tmp_path, drawn):
+def test_dynamics_with_a_class_missing_at_last(drawn):
     first = snapshot_of(1, (0, 2), [[0.25, 0.5], [0.5, 0.25]])
-    write_dynamics(tmp_path, [first, snapshot_of(2, (2,), [[0.5, 0.75]])], NAMES)
+    training_figures([first, snapshot_of(2, (2,), [[0.5, 0.75]])], [1, 2])
     grid, _ = drawn["pattern_grid"]
     assert [image is None for image in grid[0]] == [False, True]
     _, iou, powers, _ = drawn["settling_curves"]
@@ -262,26 +303,7 @@ def test_dynamics_with_a_class_missing_at_last(tmp_path, drawn):
     assert np.array_equal(powers, [[0.5, NAN], [0.25, 0.75]], equal_nan=True)
 
 
-def test_dynamics_of_one_epoch_have_no_curves(tmp_path):
-    write_dynamics(tmp_path, [snapshot_of(1, (2,), [[0.25, 0.5]])], NAMES)
-    assert images(tmp_path) == ["learning_dynamics.png"]
-
-
-def test_dynamics_read_back_from_files(tmp_path):
-    snapshot_of(1, (0,), [[0.5, NAN]]).save(tmp_path / "one.safetensors")
-    write_dynamics(tmp_path, [PatternSet.load(tmp_path / "one.safetensors")], NAMES)
-    assert images(tmp_path) == ["learning_dynamics.png"]
-
-
-def test_dynamics_show_the_chosen_canvas_of_each_class(tmp_path, drawn):
-    """Of two canvases a class the second one won for cats, the first one for eels."""
-    patterns = pattern_set(epoch=1)
-    winners = torch.tensor([1, 2])
-    values = power([DEFINED[1], DEFINED[2]])
-    results = summarize(patterns, winners, values, SIZES, "held_out")
-    snapshot = replace(patterns, results=results)
-    write_dynamics(tmp_path, [snapshot], NAMES)
-    grid, labels = drawn["pattern_grid"]
-    assert labels["captions"] == [["PW 0.250"], ["PW 0.750"]]
-    for row, winner in enumerate((1, 2)):
-        assert (grid[row][0] == pattern_pixels(snapshot, winner, 0.05)).all()
+def test_dynamics_of_one_epoch_have_no_curves():
+    assert list(training_figures([snapshot_of(1, (2,), [[0.25, 0.5]])], [1])) == [
+        "learning_dynamics"
+    ]

@@ -1,0 +1,204 @@
+"""Fewer evaluations for the same pattern: predictive power against what a search costs.
+
+    python benchmarks/schedule.py OUT [--cifar10 FOLDER] [--seeds 3]
+
+Each schedule searches every class on one positive canvas, for three classifiers and some seeds (of
+split, canvas and image order), and is measured on 1,000 held-out images. Passes, batch size, step
+size and its fall differ, all else is the same; what counts is the mean predictive power (mPW)
+against that of the paper's schedule, paired by seed and class, with a 95 % bootstrap interval over
+these pairs. OUT gets schedule.json, schedule.md and schedule.png; searches that are already in
+schedule.json are not made again. Without the image folder of CIFAR-10 only shapes are searched. The
+last line is JSON.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from iscp_lightning import SearchSettings, Shapes, load_classifier
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data import ImageFolder, ImageSource, MemoryImages
+from iscp_lightning.data.splits import stratified_choice, stratified_split
+from iscp_lightning.patterns.search import run_search
+from iscp_lightning.runs import save_figure, write_json
+
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+SIZES = (0.01, 0.02, 0.03, 0.05, 0.1)
+SEARCHED, MEASURED = 2000, 1000  # images
+PAPER = "paper: 5 passes, 0.02"
+SCHEDULES = {
+    PAPER: {},
+    "2 passes, 0.02": {"search_epochs": 2},
+    "1 pass, 0.02": {"search_epochs": 1},
+    "2 passes, 0.04 to 0.004": {"search_epochs": 2, "step_size": 0.04, "final_step_size": 0.004},
+    "2 passes, 0.05 to 0.002": {"search_epochs": 2, "step_size": 0.05, "final_step_size": 0.002},
+    "1 pass, 0.05 to 0.002": {"search_epochs": 1, "step_size": 0.05, "final_step_size": 0.002},
+    "1 pass, 0.1 to 0.002": {"search_epochs": 1, "step_size": 0.1, "final_step_size": 0.002},
+    "1 pass, B = 2, 0.03 to 0.001": {
+        "search_epochs": 1,
+        "search_batch_size": 2,
+        "step_size": 0.03,
+        "final_step_size": 0.001,
+    },
+    "2 passes, B = 8, 0.08 to 0.004": {
+        "search_epochs": 2,
+        "search_batch_size": 8,
+        "step_size": 0.08,
+        "final_step_size": 0.004,
+    },
+}
+CLASSIFIERS = {
+    "shapes": "shapes_resnet20",
+    "CIFAR-10, natural": "cifar10_resnet20",
+    "CIFAR-10, adversarial": "cifar10_resnet20_fast_linf",
+}
+
+
+def sources(names: list[str], cifar10: str | None) -> dict[str, ImageSource]:
+    """Return where the images of each classifier come from."""
+    found = {}
+    for name in names:
+        found[name] = Shapes(test_count=10_000) if name == "shapes" else ImageFolder(str(cifar10))
+        found[name].prepare()
+    return found
+
+
+def subject_of(name: str, source: ImageSource, seed: int, searched: int, measured: int) -> Subject:
+    """Return a classifier with the images that a seed searches and those that it measures."""
+    images = source.test()
+    pool = torch.arange(len(images))
+    first, rest = stratified_split(images.labels, pool, searched / len(images), seed)
+    rest = rest[stratified_choice(images.labels[rest], measured, seed)]
+    chosen = torch.cat([first, rest])
+    path = CHECKPOINTS / f"{CLASSIFIERS[name]}.safetensors"
+    return Subject(
+        load_classifier(str(path)),
+        MemoryImages(images.read(chosen), images.labels[chosen]),
+        source.class_names,
+        torch.arange(len(first)),
+        seed=seed,
+    )
+
+
+def search(subject: Subject, schedule: dict) -> dict:
+    """Return the predictive power by class and size, and the images mixed per problem."""
+    settings = replace(SearchSettings(canvases_per_class=1, seed=subject.seed), **schedule)
+    classes = range(len(subject.class_names))
+    found = run_search(subject, settings, classes, skip_missing=True).gathered()
+    power = found.measured(subject, SIZES).power
+    labels = subject.images.labels[subject.search_indices]
+    mixed = sum(int((labels != t).sum()) for t in found.targets) / len(found)
+    return {
+        "classes": found.targets.tolist(),
+        "predictive_power": power.predictive_power.tolist(),
+        "evaluations": mixed * settings.search_epochs,
+    }
+
+
+def compare(found: dict) -> list[dict]:
+    """Return for each classifier and schedule its cost and mPW against the paper's schedule."""
+    rows, generator = [], np.random.default_rng(0)
+    for name, of_seeds in found.items():
+        paper = _joined(of_seeds, PAPER)
+        for schedule in SCHEDULES:
+            values = _joined(of_seeds, schedule)
+            picks = generator.integers(len(values), size=(2000, len(values)))
+            means = np.nanmean(values[picks], 1) / np.nanmean(paper[picks], 1)
+            cost = np.mean([s[schedule]["evaluations"] for s in of_seeds.values()])
+            full = np.mean([s[PAPER]["evaluations"] for s in of_seeds.values()])
+            rows.append(
+                {
+                    "classifier": name,
+                    "schedule": schedule,
+                    "evaluations": cost,
+                    "share": cost / full,
+                    "mean_predictive_power": np.nanmean(values, 0).tolist(),
+                    "ratio": (np.nanmean(values, 0) / np.nanmean(paper, 0)).tolist(),
+                    "low": np.percentile(means, 2.5, 0).tolist(),
+                    "high": np.percentile(means, 97.5, 0).tolist(),
+                    "pairs": len(values),
+                }
+            )
+    return rows
+
+
+def _joined(of_seeds: dict, schedule: str) -> np.ndarray:
+    """Return (seeds * classes, S)."""
+    parts = [np.array(s[schedule]["predictive_power"], dtype=float) for s in of_seeds.values()]
+    return np.concatenate(parts)
+
+
+def table(rows: list[dict]) -> str:
+    """Return the rows as Markdown."""
+    head = ["classifier", "schedule", "images per problem"]
+    head += [f"mPW {100 * size:g} % (ratio, 95 %)" for size in SIZES]
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for row in rows:
+        cells = [row["classifier"], row["schedule"], f"{row['evaluations']:.0f}"]
+        for i in range(len(SIZES)):
+            mean, ratio = row["mean_predictive_power"][i], row["ratio"][i]
+            cells.append(f"{mean:.3f} ({ratio:.2f}, {row['low'][i]:.2f} to {row['high'][i]:.2f})")
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def draw(rows: list[dict]) -> Figure:
+    """Return ratios to the paper's schedule against the share of its evaluations."""
+    names = list(dict.fromkeys(row["classifier"] for row in rows))
+    figure = Figure(figsize=(4 * len(names) + 3, 3.8), dpi=150, layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for at, schedule in enumerate(SCHEDULES):
+            (row,) = (r for r in rows if (r["classifier"], r["schedule"]) == (name, schedule))
+            ratio = np.array(row["ratio"])
+            errors = [ratio - row["low"], np.array(row["high"]) - ratio]
+            x = np.arange(len(SIZES)) + (at - len(SCHEDULES) / 2) * 0.08
+            label = f"{schedule} ({100 * row['share']:.0f} %)"
+            axes.errorbar(x, ratio, np.abs(errors), fmt="o", ms=3, lw=1, label=label)
+        axes.axhline(1, color="0.3", lw=0.8)
+        axes.set_xticks(range(len(SIZES)), [f"{100 * size:g} %" for size in SIZES])
+        axes.set(title=name, xlabel="pattern size", ylabel="mPW against the paper's schedule")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=7)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cifar10", help="folder with test/<class>/*")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--searched", type=int, default=SEARCHED)
+    parser.add_argument("--measured", type=int, default=MEASURED)
+    args = parser.parse_args()
+    names = [name for name in CLASSIFIERS if name == "shapes" or args.cifar10]
+    path = args.out / "schedule.json"
+    found = json.loads(path.read_text())["found"] if path.exists() else {}
+    keys = [(name, seed) for seed in range(args.seeds) for name in names]
+    images = sources(names, args.cifar10)
+    sizes = (args.searched, args.measured)
+    subjects = {key: subject_of(key[0], images[key[0]], key[1], *sizes) for key in keys}
+    for schedule in SCHEDULES:
+        for name, seed in keys:
+            done = found.setdefault(name, {}).setdefault(str(seed), {})
+            if schedule not in done:
+                done[schedule] = search(subjects[name, seed], SCHEDULES[schedule])
+                write_json(path, {"found": found})
+                print(f"{name}, seed {seed}: {schedule}", flush=True)
+    rows = compare({name: found[name] for name in names})
+    write_json(path, {"found": found, "rows": rows})
+    (args.out / "schedule.md").write_text(table(rows))
+    save_figure(args.out / "schedule.png", draw(rows))
+    print(table(rows))
+    quick = [row for row in rows if row["share"] <= 0.41 and row["schedule"] != PAPER]
+    best = {s: min(min(r["ratio"]) for r in rows if r["schedule"] == s) for s in SCHEDULES}
+    cheap = {row["schedule"] for row in quick}
+    print(json.dumps({f"worst_ratio, {s}": round(best[s], 3) for s in SCHEDULES if s in cheap}))
+
+
+if __name__ == "__main__":
+    main()
