@@ -6,7 +6,6 @@ import copy
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 

@@ -25,8 +25,9 @@ LAYERS += ["measurement", "attacks", "metrics", "training", "patterns", "callbac
 LAYERS += ["loggers", "messages", "arguments", "trainer"]
 LAYERS += ["commands", "cli", "__main__"]
 SHELLS = {  # what may load Lightning: all else is mathematics, and must not
-    *("cli", "internals", "trainer", "arguments", "loggers", "messages", "data.datamodule", "__main__"),
-    *("patterns.module", "patterns.strategy", "patterns.limits", "patterns.snapshot"),
+    *("cli", "internals", "trainer", "arguments", "loggers", "messages", "__main__"),
+    "data.datamodule",
+    *("patterns.module", "patterns.strategy", "patterns.limits"),
 }
 SHELL_ROOMS = ("training", "callbacks", "commands")
 
@@ -104,8 +105,9 @@ def test_every_public_argument_is_documented():
         if not inspect.isclass(value) or not (value.__doc__ or ""):
             continue
         own = "__init__" in vars(value) and not hasattr(value, "_fields")
+        documented = " ".join(base.__doc__ or "" for base in value.__mro__)
         for argument in inspect.signature(value).parameters if own else ():
-            if argument not in ("args", "kwargs") and f"{argument}:" not in value.__doc__:
+            if argument not in ("args", "kwargs") and f"{argument}:" not in documented:
                 missing.append(f"{name}({argument})")
     assert not missing
 

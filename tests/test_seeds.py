@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import Linear
+from toys import Linear, subject_of
 
 from iscp_lightning.attacks import evaluate_robustness
 from iscp_lightning.cli import main
@@ -162,7 +162,9 @@ def test_an_attacks_draws_do_not_depend_on_the_others():
     labels = classifier(images.pixels(range(40)) / 255).argmax(1)  # all are right at first
     images = MemoryImages(images.pixels(range(40)), labels)
     alone, among = (
-        evaluate_robustness(classifier, images, torch.arange(40), names, epsilon=1 / 255)
+        evaluate_robustness(
+            subject_of(classifier, images), torch.arange(40), names, epsilon=1 / 255
+        )
         for names in (["pgd20"], ["fgsm", "pgd20"])
     )
     assert torch.equal(alone.withstood["pgd20"], among.withstood["pgd20"])

@@ -169,7 +169,8 @@ class Subject:
     def fast(self, precision: Precision = "fp32") -> Prepared:
         """Return the fast copy of a precision: see `prepare`."""
         if precision not in self._fast:
-            indices = self.search_indices if len(self.search_indices) else torch.arange(4)
+            everything = torch.arange(len(self.images))
+            indices = self.search_indices if len(self.search_indices) else everything
             some = to_float(self.images.pixels(indices[:4]).to(self.device))
             self._fast[precision] = prepare(self.frozen, precision, some)
         return self._fast[precision]
@@ -197,7 +198,8 @@ class Subject:
 
     def batches(self, indices: Tensor, batch_size: int = CHUNK) -> Iterator[Batch]:
         """Yield the chosen test images in order, float32 in [0, 1] on the device."""
-        for stored in self.images.batches(indices.split(batch_size)):
+        chunks = [chunk for chunk in indices.split(batch_size) if len(chunk)]
+        for stored in self.images.batches(chunks):
             batch = Batch(*(move(part, self.device) for part in stored))
             yield batch._replace(image=to_float(batch.image))
 

@@ -122,6 +122,7 @@ def count_success(
                 if left_out is not None:
                     chosen &= batch.index != left_out[row]
                 images, labels = batch.image[chosen], batch.label[chosen]
-                if len(images):  # many networks cannot take an empty batch
-                    metric.update(row, subject.classify(stamp(images)), labels)
+                # many networks cannot take an empty batch
+                predicted = subject.classify(stamp(images)) if len(images) else labels
+                metric.update(row, predicted, labels)
             bar.update(len(batch.image))

@@ -19,13 +19,12 @@ from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import to_float
 from iscp_lightning.patterns.canvas import Canvases
+from iscp_lightning.patterns.order import SearchOrder
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.pool import SearchPool
 from iscp_lightning.patterns.settings import SearchSettings
 from iscp_lightning.patterns.variants.base import Outcome, Problems
 from iscp_lightning.ranks import gather, gather_to_first, share, sum_over_ranks
 from iscp_lightning.runs import provenance
-from iscp_lightning.seeds import named_generator
 
 
 class PatternSearch(nn.Module):
@@ -66,18 +65,19 @@ class PatternSearch(nn.Module):
         self.settings = settings
         self.variant = settings.method
         device = subject.device
-        self.pool = SearchPool.take(subject)
         count = len(canvases.targets)
         self.owned = torch.tensor(list(share(range(count)))).long()
+        self.order = SearchOrder(
+            subject, canvases, self.owned, settings.search_batch_size, settings.seed or 0
+        )
         self.targets = canvases.targets[self.owned].to(device)
         self.canvas_pixels = canvases.read(subject, self.owned).to(device)
         self.sparsity = settings.sparsity_of(
             canvases.targets[self.owned], len(subject.class_names)
         ).to(device)
-        self._count_steps()
         start = self.variant.variables(to_float(self.canvas_pixels))
         self.variables = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
-        self.optimizer = self.variant.optimizer(dict(self.variables), settings)
+        self.optimizer = self.variant.optimizer(dict(self.variables), settings.step_size)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self.sums = {name: torch.zeros_like(start[name]) for name in self.variant.averaged}
@@ -85,13 +85,12 @@ class PatternSearch(nn.Module):
         self.active = torch.ones(count, dtype=torch.bool)
         self.done = 0
         self._pass = torch.zeros(3, len(self.owned), device=device)  # losses, hits, images
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
         self.problems_per_forward = problems_per_forward or self._balanced()
 
     @property
     def total_steps(self) -> int:
         """Number of steps of the whole search."""
-        return self.steps_per_epoch * self.settings.search_epochs
+        return self.order.steps_per_epoch * self.settings.search_epochs
 
     @property
     def progress(self) -> float:
@@ -112,11 +111,10 @@ class PatternSearch(nn.Module):
         Raises:
             ValueError: if a loss is NaN; names the class.
         """
-        epoch, at = divmod(self.done, self.steps_per_epoch)
-        size = self.settings.search_batch_size
-        batches = self._pass_order(epoch)[:, at * size : (at + 1) * size]  # (owned, B)
+        epoch, at = divmod(self.done, self.order.steps_per_epoch)
+        batches = self.order.batch(epoch, at)  # (owned, B)
         running = self.active[self.owned] & (batches[:, 0] >= 0)
-        rows, batches = running.nonzero().flatten(), batches[running].long()
+        rows, batches = running.nonzero().flatten(), batches[running]
         for variable in self.variables.values():
             variable.grad = torch.zeros_like(variable)
         losses = [
@@ -135,7 +133,7 @@ class PatternSearch(nn.Module):
         if epoch == self.settings.search_epochs - 1:
             for name, total in self.sums.items():
                 total[rows] += self.variables[name].detach()[rows]
-        if at == self.steps_per_epoch - 1:
+        if at == self.order.steps_per_epoch - 1:
             self._end_pass()
         return loss
 
@@ -152,9 +150,9 @@ class PatternSearch(nn.Module):
         with self.subject.bar(len(going_on), "objectives") as bar:
             for row in going_on:
                 rows = row.unsqueeze(0)
-                chunks = self._candidates(int(row)).split(self.settings.micro_batch_size)
+                chunks = self.order.candidates(int(row)).split(self.settings.micro_batch_size)
                 losses = [
-                    self._outputs(self._rows(rows), rows, to_float(self.pool.images[c])[None])[0]
+                    self._outputs(self._rows(rows), rows, to_float(self.order.images[c])[None])[0]
                     for c in chunks
                 ]
                 self.objectives[rows] = torch.cat(losses, 1).cpu().double().mean().float()
@@ -168,7 +166,7 @@ class PatternSearch(nn.Module):
             facts: Further provenance.
         """
         subject, network = self.subject, self.subject.fast(self.settings.precision)
-        steps = self._steps_of(self.owned).clamp(min=1)
+        steps = self.order.steps_of(self.owned)
         means = {
             name: (total / steps.to(total.device).view(-1, *[1] * (total.ndim - 1))).cpu()
             for name, total in self.sums.items()
@@ -268,7 +266,7 @@ class PatternSearch(nn.Module):
             padding = self.problems_per_forward - count
             rows = torch.cat([rows, rows[-1:].expand(padding)])
             batches = torch.cat([batches, batches[-1:].expand(padding, -1)])
-        images = to_float(self.pool.images[batches.clamp(min=0)])  # (r, B, C, H, W)
+        images = to_float(self.order.images[batches.clamp(min=0)])  # (r, B, C, H, W)
         real = (batches >= 0).to(self.subject.device)
         chosen = {name: v.requires_grad_() for name, v in self._rows(rows).items()}
         with torch.enable_grad():
@@ -352,47 +350,3 @@ class PatternSearch(nn.Module):
         fitting = max(1, self.settings.micro_batch_size // images)
         count = len(self.canvases.targets)
         return max(1, math.ceil(count / max(1, math.ceil(count / fitting))))
-
-    def _count_steps(self) -> None:
-        steps = self._steps_of(torch.arange(len(self.canvases.targets)))
-        if len(steps) and int(steps.min()) == 0:
-            target = int(self.canvases.targets[int(steps.argmin())])
-            raise ValueError(
-                f"no search image is left for class {target}: "
-                "increase `search_fraction` or the test set"
-            )
-        self.steps_per_epoch = int(steps.max()) if len(steps) else 0
-
-    def _steps_of(self, problems: Tensor) -> Tensor:
-        """Return how many steps the problems make in a pass, (len(problems),) int64."""
-        targets, canvases = self.canvases.targets[problems], self.canvases.indices[problems]
-        of_class = self.pool.labels.bincount(minlength=len(self.subject.class_names))
-        counts = len(self.pool.labels) - of_class[targets]
-        pooled = torch.isin(canvases, self.pool.indices)
-        labels = self.subject.images.labels[canvases.clamp(min=0)]
-        counts -= (pooled & (labels != targets)).long()
-        return (counts + self.settings.search_batch_size - 1) // self.settings.search_batch_size
-
-    def _candidates(self, row: int) -> Tensor:
-        """Return the pool rows that an owned problem is mixed with."""
-        problem = self.owned[row]
-        target, canvas = self.canvases.targets[problem], self.canvases.indices[problem]
-        allowed = (self.pool.labels != target) & (self.pool.indices != canvas)
-        return allowed.nonzero().squeeze(1)
-
-    def _pass_order(self, epoch: int) -> Tensor:
-        """Return (owned, steps * B) int32 pool rows of pass `epoch`, -1 where a problem idles."""
-        if self._order[0] != epoch:
-            width = self.steps_per_epoch * self.settings.search_batch_size
-            order = torch.full((len(self.owned), width), -1, dtype=torch.int32)
-            for row, problem in enumerate(self.owned.tolist()):
-                target = int(self.canvases.targets[problem])
-                canvas = int(self.canvases.indices[problem]) + 1
-                generator = named_generator(
-                    self.settings.seed or 0, "search images", target, canvas, epoch
-                )
-                candidates = self._candidates(row)
-                shuffled = torch.randperm(len(candidates), generator=generator)
-                order[row, : len(candidates)] = candidates[shuffled].int()
-            self._order = (epoch, order)
-        return self._order[1]

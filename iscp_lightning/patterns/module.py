@@ -144,7 +144,7 @@ class PatternSearchModule(L.LightningModule):
 
     def train_dataloader(self) -> range:
         """Return one item per step of a pass."""
-        return range(self.engine.steps_per_epoch)
+        return range(self.engine.order.steps_per_epoch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the search's optimiser."""

@@ -140,8 +140,8 @@ def test_bad_input_is_refused():
         build_attacks(["pdg"], 0.1, "linf", 10)
     with pytest.raises(ValueError, match="at least 4 classes, the data have 3"):
         build_attacks(["autoattack"], 0.1, "linf", 3)
+    subject = subject_of(nn.Sequential(model, nn.Softmax(1)), images)
     with pytest.raises(ValueError, match="returns probabilities"):
-        subject = subject_of(nn.Sequential(model, nn.Softmax(1)), images)
         evaluate_robustness(subject, torch.arange(2))
 
 

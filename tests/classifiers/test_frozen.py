@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import Linear, grey_images
+from toys import Linear, grey_images, subject_of
 from trainers import quiet_trainer
 
 from iscp_lightning.attacks import PGD, evaluate_robustness
@@ -69,7 +69,8 @@ def search() -> None:
 
 
 def attack() -> None:
-    evaluate_robustness(Recording(), MemoryImages(*grey_images(8)), torch.arange(8), ["fgsm"])
+    subject = subject_of(Recording(), MemoryImages(*grey_images(8)))
+    evaluate_robustness(subject, torch.arange(8), ["fgsm"])
 
 
 def invert() -> None:

@@ -107,7 +107,7 @@ def test_the_masks_are_all_that_is_trained_and_saved(tmp_path, weights, shapes):
     rows = checkpoint["pattern_search"]["rows"]
     assert set(rows) == {"variable mask", "sum mask", "objectives", "pass"}
     assert torch.equal(rows["variable mask"], module.patterns.masks)
-    assert checkpoint["global_step"] == 2 * module.engine.steps_per_epoch
+    assert checkpoint["global_step"] == 2 * module.engine.order.steps_per_epoch
 
 
 def test_search_epochs_alone_sets_the_length(tmp_path, weights, shapes):
@@ -248,7 +248,7 @@ def test_every_fit_is_a_search_of_its_own(tmp_path, trained, shapes):
         assert module.patterns.mask_means.max() <= 1
         searched = module.patterns.search_indices
         assert torch.equal(searched, data.search_indices)
-        assert torch.equal(module.engine.pool.images, data.test_images.pixels(searched))
+        assert torch.equal(module.engine.order.images, data.test_images.pixels(searched))
 
 
 @pytest.mark.parametrize("name", ["test_set", "search_fraction", "classes", "search"])

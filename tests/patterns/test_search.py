@@ -204,7 +204,7 @@ def test_a_canvas_is_left_out_of_its_own_search_images():
     searched = run_search(subject, settings, [0, 1])
     found = searched.gathered()
     for row, (target, index) in enumerate(zip(found.targets, found.canvas_indices, strict=True)):
-        used = set(searched._pass_order(0)[row].tolist()) - {-1}
+        used = set(searched.order.of_pass(0)[row].tolist()) - {-1}
         assert used == {i for i in range(12) if labels[i] != target and i != index}
 
 

@@ -34,8 +34,8 @@ class Perturbation(Variant):
         size = variables["pixels"].abs().mean((1, 2, 3))
         return problems.sparsity * variables["weight"].detach() * size
 
-    def optimizer(self, variables, settings):
-        return torch.optim.Adam([variables["pixels"]], lr=settings.step_size)
+    def optimizer(self, variables, step_size):
+        return torch.optim.Adam([variables["pixels"]], lr=step_size)
 
     def react(self, outcome, variables):
         grows = outcome.successes[outcome.owned] > 0.5
@@ -153,7 +153,7 @@ def test_two_processes_find_what_one_does(variant, monkeypatch):
     for step in range(1, whole.total_steps + 1):
         for search in ranks:
             search.step()
-        if step % whole.steps_per_epoch == 0:
+        if step % whole.order.steps_per_epoch == 0:
             said: list = []
             monkeypatch.setattr(
                 engine, "sum_over_ranks", lambda mine, s=said: s.append(mine) or mine

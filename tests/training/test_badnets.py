@@ -2,6 +2,8 @@
 
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,11 +64,39 @@ def test_measures_on_a_classifier_known_by_heart(tmp_path, goal, success):
         assert results["test/robust_accuracy_on_triggered"] == pytest.approx(20 / 100)
         expected = [float(source == 2) for source in range(10)]
     assert list(per_class.values()) == expected
-    matrix = torch.tensor(module.results["triggered_predictions"])
+    matrix = torch.tensor(module.findings[""].results["triggered_predictions"])
     assert matrix.sum() == (90 if goal == "all_to_one" else 100)
     assert matrix[0, 3] == 10
     assert matrix[5, 5] == 10
     assert (tmp_path / "figures" / "triggered_predictions.png").is_file()
+    assert list(module.findings) == [""]
+    assert list(module.findings[""].results) == ["triggered_predictions"]
+
+
+def rates_of_a_test(folder: Path, **arguments: Any) -> dict[str, float]:
+    data = shapes(Poison(Trigger(), "all_to_all"))
+    trainer = quiet_trainer(folder, enable_checkpointing=False, **arguments)
+    (found, _) = trainer.test(BadNetsModule(Backdoored()), datamodule=data, verbose=False)
+    return found
+
+
+@pytest.mark.slow
+def test_two_processes_count_what_one_does(tmp_path):
+    alone = rates_of_a_test(tmp_path)
+    assert alone["test/attack_success_rate"] == pytest.approx(0.1)
+    assert rates_of_a_test(tmp_path, devices=2, strategy="ddp_fork") == pytest.approx(alone)
+
+
+def test_findings_of_validation_and_test_are_both_kept(tmp_path):
+    """Each counts its own images, once, however often it is repeated."""
+    data, module = shapes(Poison(target=3)), BadNetsModule(Backdoored())
+    trainer = quiet_trainer(tmp_path, max_epochs=2, enable_checkpointing=False)
+    trainer.fit(module, datamodule=data)
+    trainer.test(module, datamodule=data, verbose=False)
+    found = module.findings[""].results
+    sums = {name: torch.tensor(matrix).sum().item() for name, matrix in found.items()}
+    assert sums == {"val_triggered_predictions": 36, "triggered_predictions": 90}
+    assert not [name for name in module.state_dict() if "triggered" in name]
 
 
 class SortedShapes(Shapes):
@@ -113,7 +143,7 @@ def test_a_backdoor_is_learned_and_the_run_keeps_what_was_poisoned(tmp_path):
     )
     fitting.fit(module, datamodule=data)
     logged = {name: value.item() for name, value in fitting.callback_metrics.items()}
-    matrix = torch.tensor(module.results["val_triggered_predictions"])
+    matrix = torch.tensor(module.findings[""].results["val_triggered_predictions"])
     assert matrix[:, 9].sum() / matrix.sum() == pytest.approx(logged["val/attack_success_rate"])
     assert logged["val/attack_success_rate"] > 0.9
     assert logged["val/robust_accuracy_on_triggered"] < 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +11,6 @@ from torch import Tensor
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.pixels import top_pixels
 from iscp_lightning.patterns.variants.base import Problems, Variables, Variant
-
-if TYPE_CHECKING:
-    from iscp_lightning.patterns.settings import SearchSettings
 
 
 class Algorithm1(Variant):
@@ -36,9 +33,9 @@ class Algorithm1(Variant):
         """Return alpha * mean(m)."""
         return problems.sparsity * variables["mask"].mean((1, 2))
 
-    def optimizer(self, variables: Variables, settings: SearchSettings) -> torch.optim.Optimizer:
+    def optimizer(self, variables: Variables, step_size: float) -> torch.optim.Optimizer:
         """Return the sign descent of lines 6 to 8."""
-        return SignDescent(variables.values(), settings.step_size)
+        return SignDescent(variables.values(), step_size)
 
     def pasted(
         self, variables: Variables, means: Variables, canvases: Tensor, sizes: Sequence[float]

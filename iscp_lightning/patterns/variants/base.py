@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from iscp_lightning.data.stamps import Stamp
-
-if TYPE_CHECKING:
-    from iscp_lightning.patterns.settings import SearchSettings
 
 Variables = Mapping[str, Tensor]
 
@@ -95,10 +92,13 @@ class Variant(ABC):
         return torch.zeros_like(problems.sparsity)
 
     @abstractmethod
-    def optimizer(self, variables: Variables, settings: SearchSettings) -> torch.optim.Optimizer:
+    def optimizer(self, variables: Variables, step_size: float) -> torch.optim.Optimizer:
         """Return what updates the variables and keeps them where they may be.
 
-        The engine multiplies the learning rate of every group by `step_size_at` / `step_size`.
+        Args:
+            variables: Of all problems that the process owns.
+            step_size: eta; where it falls in the course of the search, the engine lowers the
+                learning rate of every group with it.
         """
 
     def react(self, outcome: Outcome, variables: Variables) -> Tensor | None:
