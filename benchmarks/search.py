@@ -1,6 +1,12 @@
 """Speed of the pattern search against Algorithm 1 written plainly and against the network's limit.
 
-    python benchmarks/search.py [--architecture resnet20]
+    python benchmarks/search.py [--architecture resnet20] [--device cuda]
+    python benchmarks/search.py --whole
+
+`--whole` measures a search from start to end, with ranking, final objectives, measuring at five
+sizes on every canvas, and drawing. Its last line has `whole_over_bare`, the wall time over that of
+the bare forward and gradient of every mixture and the bare forward of every image that must be
+classified once, all on the fast copy, timed alternately.
 
 All contenders run alternately in one process. A ratio is the median over the repeats of the two
 rates measured one after the other, which a machine that is slow for a minute disturbs least. The
@@ -18,10 +24,14 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from iscp_lightning import SearchSettings, create_classifier, search_patterns
-from iscp_lightning.classifiers.frozen import frozen_copy
-from iscp_lightning.classifiers.prepared import prepare
+from iscp_lightning import SearchSettings, Subject, create_classifier
+from iscp_lightning.classifiers.prepared import Prepared
+from iscp_lightning.data import MemoryImages
 from iscp_lightning.data.images import to_float
+from iscp_lightning.data.splits import stratified_split
+from iscp_lightning.patterns.drawings import search_figures
+from iscp_lightning.patterns.engine import PatternSearch
+from iscp_lightning.patterns.search import measure_search, problems_of, run_search
 
 CLASSES, CANVASES, BATCH = 10, 5, 4
 LIMIT_BATCHES = (16, 32, 64, 100, 128, 200)
@@ -29,8 +39,8 @@ LIMIT_BATCHES = (16, 32, 64, 100, 128, 200)
 
 def plain(network: torch.nn.Module, canvas, images, target: int, author_style: bool) -> int:
     """Run one pass of Algorithm 1 for one pattern and return how many images it saw."""
-    mask = torch.full(images.shape[2:], 0.5, requires_grad=True)
-    labels = torch.full((BATCH,), target)
+    mask = torch.full(images.shape[2:], 0.5, device=images.device, requires_grad=True)
+    labels = torch.full((BATCH,), target, device=images.device)
     for batch in images.split(BATCH):
         mixed = mask * canvas + (1 - mask) * batch
         loss = F.cross_entropy(network(mixed), labels[: len(batch)], reduction="sum")
@@ -68,17 +78,14 @@ def best_batch(network: torch.nn.Module, images: torch.Tensor, labels: torch.Ten
 def rate(work: Callable[[], int]) -> float:
     """Return images per second of one call."""
     start = time.perf_counter()
-    return work() / (time.perf_counter() - start)
+    images = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return images / (time.perf_counter() - start)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--architecture", default="resnet20")
-    parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--search_images", type=int, default=80, help="size of D_n")
-    args = parser.parse_args()
-
+def random_subject(args: argparse.Namespace) -> Subject:
+    """Return a network of normalised random weights on random images of ten classes."""
     torch.manual_seed(0)
     size = args.image_size
     classifier = create_classifier(args.architecture, CLASSES, size)
@@ -87,20 +94,114 @@ def main() -> None:
     with torch.no_grad():
         for rows in range(0, 320, 64):
             classifier.train()(to_float(images[rows : rows + 64]))
-    classifier.eval().requires_grad_(False)
+    pool, _ = stratified_split(labels, torch.arange(len(images)), 0.2, 0)
+    names = [str(k) for k in range(CLASSES)]
+    device = torch.device(args.device)
+    return Subject(
+        classifier.eval().requires_grad_(False),
+        MemoryImages(images, labels),
+        names,
+        pool,
+        device=device,
+    )
+
+
+def again(subject: Subject) -> Subject:
+    """Return the same subject, which has not asked its classifier anything yet."""
+    return Subject(
+        subject.classifier,
+        subject.images,
+        subject.class_names,
+        subject.search_indices,
+        device=subject.device,
+    )
+
+
+def synchronised(device: torch.device) -> float:
+    """Return the time once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def whole(args: argparse.Namespace) -> None:
+    """Time the stages of searches and the bare work in them, alternately."""
+    given = random_subject(args)
+    settings = SearchSettings(canvas="random", canvases_per_class=CANVASES, seed=0)
+    sizes = (0.01, 0.02, 0.03, 0.05, 0.1)
+    network = given.fast()
+    images = to_float(given.images.images[:100]).to(given.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = given.images.labels[:100].to(given.device)
+    shares: dict[str, list[float]] = {}
+    ratios = []
+    for repeat in range(args.repeats):
+        subject, times = again(given), [synchronised(given.device)]
+        canvases = problems_of(subject, settings, range(CLASSES))
+        _ = subject.logits
+        times.append(synchronised(given.device))
+        search = PatternSearch(subject, canvases, settings)
+        for _ in range(search.total_steps):
+            search.step()
+        times.append(synchronised(given.device))
+        search.finish()
+        times.append(synchronised(given.device))
+        found = measure_search(search, sizes, canvases="all")
+        times.append(synchronised(given.device))
+        search_figures(found)
+        times.append(synchronised(given.device))
+        names = ("ranking", "search", "objectives", "measuring", "drawing")
+        wall = times[-1] - times[0]
+        for name, start, end in zip(names, times, times[1:], strict=False):
+            shares.setdefault(name, []).append((end - start) / wall)
+        problems = range(len(found))
+        mixed = sum(len(search.order.candidates(row)) for row in problems) * settings.search_epochs
+        shown = int(found.power.shown.sum()) * len(sizes) + len(subject.images)
+        start = synchronised(given.device)
+        for _ in range(args.bare):
+            bare(network, images, labels)
+        middle = synchronised(given.device)
+        with torch.no_grad():
+            for _ in range(args.bare):
+                network(images)
+        end = synchronised(given.device)
+        per_image = args.bare * len(images)
+        least = mixed * (middle - start) / per_image + shown * (end - middle) / per_image
+        ratios.append(wall / least)
+        print(f"repeat {repeat + 1} of {args.repeats}: {ratios[-1]:.3f}", flush=True)
+    for name, values in shares.items():
+        print(f"{name:12s} {100 * statistics.median(values):5.1f} % of the time")
+    print(json.dumps({"whole_over_bare": round(statistics.median(ratios), 3)}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--architecture", default="resnet20")
+    parser.add_argument("--image_size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--search_images", type=int, default=80, help="size of D_n")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--whole", action="store_true", help="from start to end")
+    parser.add_argument("--bare", type=int, default=40, help="bare batches of 100 per repeat")
+    args = parser.parse_args()
+    if args.whole:
+        whole(args)
+        return
+
+    given = random_subject(args)
+    classifier, device = given.frozen, given.device
+    images, labels = given.images.images.to(device), given.images.labels.to(device)
     plain_images = to_float(images[: args.search_images])
     canvas = to_float(images[0])
     unfrozen = copy.deepcopy(classifier).requires_grad_(True)
-    frozen = frozen_copy(classifier, torch.device("cpu"))
-
-    settings = SearchSettings(canvas="random", canvases_per_class=CANVASES)
+    settings = SearchSettings(canvas="random", canvases_per_class=CANVASES, seed=0)
 
     def searched(precision: str) -> int:
-        chosen = replace(settings, precision=precision)
-        found = search_patterns(classifier, images, labels, chosen, progress=False)
-        pool, targets, canvases = found.search_indices, found.targets, found.canvas_indices
-        seen = (labels[pool] != targets[:, None]) & (pool != canvases[:, None])
-        return int(seen.sum()) * settings.search_epochs
+        search = run_search(again(given), replace(settings, precision=precision), range(CLASSES))
+        synchronised(device)
+        rows = range(len(search.owned))
+        seen = sum(len(search.order.candidates(row)) for row in rows)
+        return seen * settings.search_epochs
 
     contenders: dict[str, Callable[[], int]] = {
         "plain": lambda: sum(plain(classifier, canvas, plain_images, k, False) for k in range(5)),
@@ -109,7 +210,7 @@ def main() -> None:
         ),
     }
     for precision in ("fp32", "bf16"):
-        network = prepare(frozen, precision, plain_images[:4])
+        network: Prepared = given.fast(precision)
         batch = best_batch(network, images, labels)
         inputs = to_float(images[:batch]).contiguous(memory_format=torch.channels_last)
         print(f"{precision}: the bare network is fastest at batch {batch}", flush=True)

@@ -69,7 +69,9 @@ class Findings:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What results.json says, in plain values."""
+        """What results.json says, in plain values; nothing where nothing was measured."""
+        if not self.records:
+            return {}
         rows = [record.row() for record in self.records]
         return {"records": rows, "provenance": dict(self.provenance)}
 

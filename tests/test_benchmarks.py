@@ -12,23 +12,26 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
     "attack": ["--image_size", "8", "--batch", "4", "--repeats", "1"],
     "decode": ["images", "--repeats", "1"],
+    "schedule": ["out", "--seeds", "1", "--searched", "30", "--measured", "20"],
     "search": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],
+    "search --whole": ["--image_size", "8", "--search_images", "80", "--repeats", "1"],
     "train": ["--images", "128", "--repeats", "1"],
 }
 
 
 def test_there_is_a_row_for_each():
-    assert {path.stem for path in BENCHMARKS.glob("*.py")} == set(TINY)
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == {name.split()[0] for name in TINY}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_the_last_line_is_json(name, tmp_path):
+    script, *options = name.split()
     for part in ("train", "test"):
         (tmp_path / "images" / part / "cat").mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / part / "cat" / "0.png")
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), *TINY[name]],
+        [sys.executable, str(BENCHMARKS / f"{script}.py"), *options, *TINY[name]],
         capture_output=True,
         text=True,
         check=False,

@@ -16,6 +16,7 @@ from iscp_lightning.classifiers.frozen import frozen_copy
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import stratified_split
 from iscp_lightning.ranks import share
+from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry, may_write
 from iscp_lightning.seeds import derived_seed
 
@@ -51,6 +52,11 @@ class RobustDataWriter(L.LightningModule):
         self.path = Path(folder) / "train.safetensors"
         self.settings = settings
         self.fraction = fraction
+
+    @property
+    def findings(self) -> dict[str, Findings]:
+        """Where the built set lies, once it is whole."""
+        return {"": Findings(lines=[str(self.path)])} if self.path.is_file() else {}
 
     def setup(self, stage: str) -> None:
         """Choose the images and look for what an earlier build has left.

@@ -10,7 +10,7 @@ from toys import Linear, grey_images
 
 from iscp_lightning.classifiers import create_classifier
 from iscp_lightning.classifiers.frozen import frozen_copy
-from iscp_lightning.classifiers.prepared import _difference, prepare
+from iscp_lightning.classifiers.prepared import prepare, relative_change
 from iscp_lightning.patterns import SearchSettings, search_patterns
 
 CPU = torch.device("cpu")
@@ -183,4 +183,4 @@ def test_the_worst_image_decides_about_a_change():
     """The same for most images, and half the range of the logits off for one."""
     expected = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 4.0]])
     logits = expected + torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
-    assert _difference(logits, expected) == 0.5
+    assert relative_change(logits, expected) == 0.5

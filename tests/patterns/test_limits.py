@@ -40,13 +40,13 @@ def test_what_cuts_a_search_short_is_refused(
     options, said, stage, trained, data, tmp_path, monkeypatch
 ):
     ranked = []
-    predict = search_module.predict
+    problems_of = search_module.problems_of
 
     def counted(*arguments):
         ranked.append(arguments)
-        return predict(*arguments)
+        return problems_of(*arguments)
 
-    monkeypatch.setattr(search_module, "predict", counted)
+    monkeypatch.setattr(search_module, "problems_of", counted)
     module = PatternSearchModule(trained, search=SETTINGS, classes=[0])
     trainer = quiet_trainer(tmp_path, max_epochs=1, enable_checkpointing=False, **options)
     if stage == "fit" or "limit_test_batches" in options:
@@ -70,5 +70,5 @@ def test_whole_searches_and_dry_runs_go_on(options, trained, data, tmp_path):
     trainer = quiet_trainer(tmp_path, enable_checkpointing=False, **options)
     trainer.fit(module, datamodule=data)
     trainer.test(module, datamodule=data, verbose=False)
-    expected = 1 if trainer.fast_dev_run else 2 * module.engine.steps_per_epoch
+    expected = 1 if trainer.fast_dev_run else 2 * module.engine.order.steps_per_epoch
     assert trainer.global_step == expected
