@@ -221,7 +221,7 @@ class PatternSearch(nn.Module):
         rows = {name: value[self.owned] for name, value in state["rows"].items()}
         device = self.subject.device
         self.optimizer.load_state_dict(state["optimizer"])
-        for index, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+        for index, parameter in enumerate(self._optimized):
             for name in list(self.optimizer.state[parameter]):
                 if f"state {index} {name}" in rows:
                     value = rows[f"state {index} {name}"].to(device)
@@ -247,6 +247,10 @@ class PatternSearch(nn.Module):
             for tensor, kept in before:
                 tensor[idle] = kept
 
+    @property
+    def _optimized(self) -> list[Tensor]:
+        return [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
+
     def _per_problem(self) -> Iterator[Tensor]:
         yield from self.variables.values()
         for _, tensor in self._optimizer_rows():
@@ -254,7 +258,7 @@ class PatternSearch(nn.Module):
 
     def _optimizer_rows(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the optimiser's state that has one row for each owned problem, by name."""
-        for index, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+        for index, parameter in enumerate(self._optimized):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     yield f"{index} {name}", value

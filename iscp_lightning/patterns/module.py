@@ -196,9 +196,12 @@ class PatternSearchModule(L.LightningModule):
         """Go on with the checkpoint's search, on its canvases.
 
         Raises:
-            ValueError: if it is of another classifier, other settings, classes or images.
+            ValueError: if it is of an earlier version, another classifier, other settings, classes
+                or images.
         """
         stored = checkpoint[CHECKPOINT_KEY]
+        if "rows" not in stored:
+            raise ValueError("the checkpoint is of an earlier version: search anew")
         require_origin(self._origin, stored["origin"], "the checkpoint was made")
         self._build(Canvases(*stored["canvases"]), stored["problems_per_forward"])
         self.engine.restore(stored)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ def search_origin(
     """
     return {
         "classifier": classifier_hash(classifier),
-        "search": asdict(settings),
+        "search": settings.plain(),
         "test_set": fingerprint(images),
         "search_fraction": hashlib.sha256(search_indices.numpy().tobytes()).hexdigest(),
         "classes": list(classes),

@@ -6,6 +6,7 @@ from torch import nn
 from toys import Linear, grey_images, planted_trigger
 
 from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.cli import main
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns import PatternSearch, PatternSet, SearchSettings, engine
@@ -187,6 +188,31 @@ def test_adam_goes_on_from_a_state_and_leaves_idle_problems_alone():
     whole.step()
     assert torch.equal(whole.variables["pixels"][0], before[0])
     assert not torch.equal(whole.variables["pixels"][1], before[1])
+
+
+CONFIGURATION = """
+model:
+  class_path: PatternSearchModule
+  init_args:
+    classes: [1, 2]
+    pattern_sizes: [1.0]
+    search:
+      search_epochs: 1
+      variant: {class_path: test_variants.Perturbation, init_args: {growth: 3.0}}
+data:
+  source: {class_path: Shapes, init_args: {test_count: 60, train_count: 20}}
+trainer: {accelerator: cpu, enable_progress_bar: false, logger: false}
+"""
+
+
+def test_one_line_of_yaml_names_a_variant():
+    Path("search.yaml").write_text(CONFIGURATION)
+    weights = Path(__file__).parents[2] / "checkpoints" / "shapes_resnet20.safetensors"
+    main(["search", "-c", "search.yaml", "--model.classifier", str(weights), "--run", "r"])
+    found = PatternSet.load("runs/r/patterns/white.safetensors")
+    assert found.settings["variant"] == {"name": "Perturbation", "growth": 3.0}
+    assert found.variables["pixels"].shape == (2, 3, 32, 32)
+    assert found.power.attack_success_rate.shape == (2, 1)
 
 
 def test_variants_are_looked_up_and_never_imported():
