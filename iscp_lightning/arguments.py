@@ -6,14 +6,15 @@ file says. Here configuration comes from files that are named as such, and from 
 
 from __future__ import annotations
 
-import re
+import inspect
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+import docstring_parser
 import yaml
-from jsonargparse._actions import _ActionConfigLoad, _ActionHelpClassPath
+from jsonargparse._actions import ActionConfigFile, _ActionConfigLoad, _ActionHelpClassPath
 from jsonargparse._typehints import ActionTypeHint, get_all_subclass_paths
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -28,6 +29,36 @@ class Parser(LightningArgumentParser):
     """LightningCLI's parser, which reads no file but those given as configuration."""
 
     reads_files = False  # parsers of nested classes never do
+
+    def add_configuration(self) -> None:
+        """Add `-c`, as LightningCLI does."""
+        self.add_argument("-c", "--config", action=ActionConfigFile, help="configuration file")
+
+    def add_options(self, function: Callable[..., Any], skip: Sequence[str] = ()) -> list[str]:
+        """Add a function's parameters as options, and return their names.
+
+        A parameter without default is a positional argument, one that takes a list takes several
+        words, and a name that is a keyword of Python loses the `_` at its end.
+
+        Args:
+            function: Typed, and documented in Google's style.
+            skip: Names of parameters to leave out.
+        """
+        hints = get_type_hints(function)
+        documented = docstring_parser.parse(inspect.getdoc(function) or "").params
+        helps = {entry.arg_name: " ".join(str(entry.description).split()) for entry in documented}
+        added = [name for name in inspect.signature(function).parameters if name not in skip]
+        for name in added:
+            default = inspect.signature(function).parameters[name].default
+            kind: dict[str, Any] = {"type": hints[name], "help": helps.get(name)}
+            if item := listed(hints[name]):
+                kind |= {"type": item, "nargs": "*"}
+            if default is inspect.Parameter.empty:
+                self.add_argument(name, **kind)
+            else:
+                self.add_argument(f"--{name.rstrip('_')}", dest=name, default=default, **kind)
+        self._guard()
+        return added
 
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:  # noqa: ANN401
         """Add a class's arguments, none of which is read from a file."""
@@ -48,8 +79,7 @@ class Parser(LightningArgumentParser):
         """Leave with one line that says what is wrong; parsers of nested classes raise."""
         if not self.exit_on_error:
             super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        fail(one_line(message, parser._option_string_actions))
+        fail(one_line(message, self._option_string_actions, self.prog.split()[-1]))
 
     def _guard(self) -> None:
         for action in self._actions:
@@ -145,6 +175,14 @@ class ClassHelp(_ActionHelpClassPath):
         return super().resolve_help_type(value, option_string)  # type: ignore[no-untyped-call]
 
 
+def listed(hint: Any) -> Any:  # noqa: ANN401
+    """Return the type of the items of a list, or of a list or None; None for other types."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is list:
+            return get_args(part)[0]
+    return None
+
+
 def names_path(name: Any) -> bool:  # noqa: ANN401
     """Return whether a text that would be imported is a path; known classes have no dot."""
     return isinstance(name, str) and "." in name and Path(name).exists()
@@ -196,39 +234,16 @@ def check_configurations(args: Sequence[str]) -> None:
             fail(f"`{option} {value}` is no YAML: {' '.join(str(error).split())}")
 
 
-def typed(name: str, args: Sequence[str]) -> bool:
-    """Return whether the option `--name` is among the arguments themselves."""
-    return any(re.match(rf"--{name}(=|$)", item) for item in args)
+def typed(name: str, args: Sequence[str]) -> str | None:
+    """Return the value of the last option `--name` that was typed, "" without one, else None.
 
-
-def complete_arguments(args: list[str]) -> list[str]:
-    """Return the arguments with the demo's configuration, or that of the run to resume.
-
-    `fit` alone is the demo. Its defaults stay out as soon as the user gives a configuration, a
-    model or data of his own; `--model.x` and `--data.x` change single values of it.
+    >>> typed("from", ["--from", "runs/a"]), typed("from", ["--from=runs/a"]), typed("from", [])
+    ('runs/a', 'runs/a', None)
     """
+    value = None
     for position, item in enumerate(args):
-        if re.match(r"--resume(=|$)", item):
-            folder = item.partition("=")[2] or next(iter(args[position + 1 :]), "")
-            return resume_arguments(args, folder)
-    own = re.compile(r"(-c|--config|--model|--data)(=.*)?$|-c.+")
-    if not args or any(own.match(item) for item in args):
-        return args
-    return ["fit", "-c", str(DEMO), *args[1:]] if args[0] == "fit" else args
-
-
-def resume_arguments(args: list[str], folder: str) -> list[str]:
-    """Return the arguments with the configuration of the run that is resumed.
-
-    Raises:
-        SystemExit: with a message, if the run is not there or shall be changed.
-    """
-    config = ["-c", str(Path(folder) / "config.yaml")]
-    if args[1:3] == config:  # a further process of one that has been here
-        return args
-    if not Path(config[1]).is_file():
-        fail(f"`--resume {folder}`: {config[1]} does not exist, so this is no run")
-    fixed = ("-c", "--config", "--model", "--data", "--seed", "--trainer.max_", "--trainer.prec")
-    if changes := [item for item in args if item.startswith(fixed)]:
-        fail(f"`--resume` goes on with the run's own settings, got {', '.join(changes)}")
-    return [args[0], *config, *args[1:]]
+        if item == f"--{name}":
+            value = next(iter(args[position + 1 :]), "")
+        elif item.startswith(f"--{name}="):
+            value = item.partition("=")[2]
+    return value

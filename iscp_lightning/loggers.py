@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from jsonargparse import Namespace
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from iscp_lightning.runs import atomic_path
+from iscp_lightning.internals import KeepingCSVLogger, KeepingWriter, OpenWandbLogger
+from iscp_lightning.runs import Run, atomic_path
 
 WANDB_TIMEOUT = 20  # seconds to wait for a server before going on offline
 WANDB_FINISH_TIMEOUT = 300  # seconds to upload the rest at the end; the files stay on disk
 
 
-class RunCSVLogger(CSVLogger):
+class RunCSVLogger(KeepingCSVLogger):
     """`metrics.csv` in the run folder; an existing file is continued.
 
     Args:
@@ -31,13 +32,9 @@ class RunCSVLogger(CSVLogger):
     def __init__(self, save_dir: str = ".") -> None:
         super().__init__(save_dir, name="", version="")
 
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:  # noqa: ANN401
-        """The writer of `metrics.csv`."""
-        if self._experiment is None:
-            self._experiment = ContinuingWriter(self.log_dir)
-        return self._experiment
+    def new_writer(self) -> ContinuingWriter:
+        """Return the writer of `metrics.csv`."""
+        return ContinuingWriter(self.log_dir)
 
     def drop_from(self, step: int) -> None:
         """Remove rows of `step` and later, which a resumed run will write again."""
@@ -54,7 +51,7 @@ class RunCSVLogger(CSVLogger):
             writer.writerows(rows)
 
 
-class ContinuingWriter(ExperimentWriter):
+class ContinuingWriter(KeepingWriter):
     """A CSV writer that appends to the file of an earlier process.
 
     Args:
@@ -68,11 +65,8 @@ class ContinuingWriter(ExperimentWriter):
             with path.open(newline="") as file:
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
 
-    def _check_log_dir_exists(self) -> None:
-        """Keep what is there: Lightning would delete it."""
 
-
-class RunWandbLogger(WandbLogger):
+class RunWandbLogger(OpenWandbLogger):
     """W&B, online if a login is there and the server answers, else offline; never a prompt.
 
     Args:
@@ -111,14 +105,14 @@ class RunWandbLogger(WandbLogger):
         """The W&B run, offline if the server cannot be reached or refuses the login."""
         import wandb
 
-        if self._experiment is None:
-            Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
+        if not self.started:
+            Path(self.arguments["dir"]).mkdir(parents=True, exist_ok=True)
             try:
                 return super().experiment
             except (wandb.errors.CommError, wandb.errors.UsageError) as error:
                 rank_zero_warn(f"W&B is not reachable, logging offline: {error}")
                 wandb.teardown()
-                self._wandb_init["mode"] = "offline"
+                self.arguments["mode"] = "offline"
         return super().experiment
 
 
@@ -138,3 +132,20 @@ def finish_wandb() -> None:
     """End the process's W&B run, if there is one, so that the next run gets its own."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()
+
+
+def own_loggers(logger: Any) -> list[Namespace]:  # noqa: ANN401
+    """Return those of the configured loggers that write into the run folder."""
+    loggers = logger if isinstance(logger, list) else [logger]
+    prefix = "iscp_lightning."
+    return [x for x in loggers if isinstance(x, Namespace) and x.class_path.startswith(prefix)]
+
+
+def run_loggers(run: Run, given: Any) -> list[Logger]:  # noqa: ANN401
+    """Return the loggers of a run: the given ones, else CSV and W&B; with any there is CSV."""
+    if given is None or given is True:
+        given = [RunWandbLogger(str(run.folder), run.folder.name, run.id)]
+    loggers: list[Logger] = given if isinstance(given, list) else [given] if given else []
+    if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
+        loggers = [RunCSVLogger(str(run.folder)), *loggers]
+    return loggers

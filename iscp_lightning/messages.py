@@ -12,11 +12,8 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
-
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 PACKAGE = Path(__file__).parent
 WORDS = {
@@ -51,6 +48,8 @@ def mistake(error: BaseException) -> str | None:
 
     A mistake is what this package, Lightning or the parser says of an argument.
     """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # seconds to load
+
     if not isinstance(error, (ValueError, TypeError, MisconfigurationException)):
         return None
     for cause in causes(error):
@@ -80,27 +79,26 @@ def first_lines(text: str) -> str:
     return " ".join(text.split())
 
 
-def one_line(message: str, options: Iterable[str] = ()) -> str:
+def one_line(message: str, options: Iterable[str] = (), command: str = "") -> str:
     """Return what the parser says of a mistake as one line.
 
     Args:
         message: The parser's explanation.
         options: The options that there are, for suggestions.
+        command: The command that they are options of.
     """
-    if unknown := re.match(
-        r"argument subcommand: invalid choice: '(.+)' \(choose from (.*)\)", message
-    ):
-        near = suggestion(unknown[1], re.findall(r"\w+", unknown[2]))
-        return f"`{unknown[1]}` is no command{near or f'; they are {unknown[2]}'}"
     if empty := re.match(r"argument (--[\w.]+): expected (.*)", message):
         return f"`{empty[1]}` needs a value: {empty[2]}"
     if unknown := re.match(r"unrecognized arguments: (--[\w.]+)(.*)", message):
         return f"unknown option `{unknown[1]}`{suggestion(unknown[1], options)}"
-    if unknown := re.match(r"Subcommand '(\w+)' does not accept option '([\w.]+)'", message):
-        near = suggestion(unknown[2], [name.lstrip("-") for name in options])
-        return f"`{unknown[2]}` is no option of {unknown[1]}{near}"
+    if unknown := re.match(r"Option '([\w.]+)' is not accepted", message):
+        near = suggestion(unknown[1], [name.lstrip("-") for name in options])
+        return f"`{unknown[1]}` is no option of {command}{near}"
     if missing := re.search(r"the following arguments are required: (.*)", message):
-        return f"`{join([*keys_of(message), missing[1].split('.', 1)[-1]], message)}` is missing"
+        name = join([*keys_of(message), missing[1].split(".", 1)[-1]])
+        earlier = name.startswith("model") and "--from" in options
+        where = ": give it, or `--from` a run or a weights file" if earlier else ""
+        return f"`{name}` is missing{where}"
     keys = keys_of(message)
     if not keys:
         return first_lines(message)
@@ -121,7 +119,7 @@ def one_line(message: str, options: Iterable[str] = ()) -> str:
             wanted.append(WORDS.get(kind[1], kind[1].rsplit(".", 1)[-1]))
         else:
             reasons.append(re.sub(r"^Not of type \w+: ", "", text))
-    name = f"`{join(keys, message)}`" + ("" if value is None else f"={value}")
+    name = f"`{join(keys)}`" + ("" if value is None else f"={value}")
     if wanted and not (reasons and any("`" in reason for reason in reasons)):
         wanted = list(dict.fromkeys(wanted))
         near = suggestion(str(value), wanted)
@@ -134,16 +132,9 @@ def keys_of(message: str) -> list[str]:
     return re.findall(r'Parser key "([^"]+)"', message)
 
 
-def join(keys: Sequence[str], message: str) -> str:
+def join(keys: Sequence[str]) -> str:
     """Return the whole name of an argument as it is typed."""
-    if not keys:
-        return "model"
-    classes = re.findall(r"class_path '([\w.]+)'", message)
-    name = keys[0]
-    for depth, key in enumerate(keys[1:]):
-        path = classes[depth] if depth < len(classes) else ""
-        name += f".{key}" if is_dataclass(loaded(path)) else f".init_args.{key}"
-    return name
+    return ".".join(keys) or "model"
 
 
 def given_value(lines: Sequence[str]) -> str | None:

@@ -12,13 +12,12 @@ import lightning as L
 import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import AcceleratorRegistry
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from iscp_lightning.internals import TrainEpochCheckpoint, optimizer_steps
 from iscp_lightning.loggers import RunCSVLogger
 from iscp_lightning.messages import first_lines
 from iscp_lightning.patterns.module import PatternSearchModule
@@ -36,21 +35,17 @@ class Trainer(L.Trainer):
 
     def search(
         self,
-        model: L.LightningModule,
+        model: PatternSearchModule,
         datamodule: L.LightningDataModule | None = None,
         ckpt_path: str | None = None,
     ) -> None:
         """Search class-wise patterns, measure them, and write patterns, figures and results.
 
         Args:
-            model: A PatternSearchModule.
+            model: The search.
             datamodule: The images.
             ckpt_path: Checkpoint of an interrupted search to go on from.
         """
-        if not isinstance(model, PatternSearchModule):
-            raise MisconfigurationException(
-                f"`search` needs a PatternSearchModule as `model`, got {type(model).__name__}"
-            )
         self.fit_loop.max_epochs = model.search.search_epochs  # else Lightning warns of 1,000
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")
@@ -58,7 +53,7 @@ class Trainer(L.Trainer):
         self.test(model, datamodule=datamodule, verbose=False)
 
 
-class EpochCheckpoint(ModelCheckpoint):
+class EpochCheckpoint(TrainEpochCheckpoint):
     """ModelCheckpoint whose file names count completed epochs, like everything else here.
 
     It saves when an epoch is complete, and once before the first step, so that a run can be resumed
@@ -68,11 +63,6 @@ class EpochCheckpoint(ModelCheckpoint):
 
     _completes_epoch = False  # whether what is saved now has seen all batches of its epoch
     _at_epoch_end = False
-
-    def _should_save_on_train_epoch_end(self, trainer: L.Trainer) -> bool:
-        """Never save after a validation in the middle of an epoch."""
-        del trainer
-        return True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save where the run starts, unless it goes on from its own checkpoint."""
@@ -107,7 +97,7 @@ class EpochCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last weights, also of a training that ended within an epoch."""
-        if not self._at_epoch_end or not self._last_checkpoint_saved:
+        if not self._at_epoch_end or not self.has_saved:
             self._save_last(trainer)
 
     @property
@@ -168,7 +158,7 @@ class RunStart(L.Callback):
         steps = loop.batch_progress.total.ready // trainer.accumulate_grad_batches
         for logger in trainer.loggers:
             if self.run.resumes and isinstance(logger, RunCSVLogger) and trainer.is_global_zero:
-                logger.drop_from(max(steps, loop._batches_that_stepped))
+                logger.drop_from(max(steps, optimizer_steps(trainer)))
         self._log_config(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

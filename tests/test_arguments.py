@@ -10,8 +10,12 @@ import torch
 import yaml
 
 import iscp_lightning.data
-from iscp_lightning.arguments import DEMO, complete_arguments, typed
-from iscp_lightning.cli import CLI, main
+import iscp_lightning.training
+from iscp_lightning import commands
+from iscp_lightning.arguments import DEMO, Parser, typed
+from iscp_lightning.cli import main
+from iscp_lightning.commands._experiment import Experiment
+from iscp_lightning.commands.fit import base
 
 MODULE = """
 import torch
@@ -33,13 +37,13 @@ CLASSIFIER_OF = {
 }
 # options that take a string or a class, and what they hold after a hostile file was given as text
 STRINGS = [
-    (f"--model {model} --model.init_args.{name}", ("model", "init_args", name))
+    (f"--model {model} --model.{name}", ("model", "init_args", name))
     for model, names in CLASSIFIER_OF.items()
     for name in names
 ] + [
     ("--data.poison.target 0 --data.poison.trigger.name", ("data", "poison", "trigger", "name")),
     (
-        "--data.source ImageFolder --data.source.init_args.root",
+        "--data.source ImageFolder --data.source.root",
         ("data", "source", "init_args", "root"),
     ),
     ("--ckpt_path", ("ckpt_path",)),
@@ -47,12 +51,12 @@ STRINGS = [
 CLASSES = [
     "--data.source", "--data.poison", "--data.poison.trigger", "--data.augmentation",
     "--trainer.callbacks", "--trainer.logger", "--trainer.plugins", "--checkpoint", "--model",
-    "--model NaturalModule --model.init_args.optimizer",
-    "--model NaturalModule --model.init_args.scheduler",
-    "--model MadryModule --model.init_args.attack",
-    "--model MadryModule --model.init_args.evaluation_attack",
-    "--model PatternSearchModule --model.init_args.search",
-    "--data.source RobustData --data.source.init_args.origin",
+    "--model NaturalModule --model.optimizer",
+    "--model NaturalModule --model.scheduler",
+    "--model MadryModule --model.attack",
+    "--model MadryModule --model.evaluation_attack",
+    "--model PatternSearchModule --model.search",
+    "--data.source RobustData --data.source.origin",
 ]  # fmt: skip
 
 
@@ -88,6 +92,8 @@ def as_yaml(option: str, value: str) -> str:
             if not isinstance(inner.get(part, {}), dict):
                 inner[part] = {"class_path": inner[part]}
             inner = inner.setdefault(part, {})
+            if "class_path" in inner:
+                inner = inner.setdefault("init_args", {})
         inner[name] = given
     return yaml.safe_dump(config)
 
@@ -120,6 +126,27 @@ def test_a_file_given_as_a_class_is_refused(option, way, hostile, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
     assert hostile in error
+
+
+EARLIER = [option for option in CLASSES if option.startswith(("--data", "--model"))]
+
+
+@pytest.mark.parametrize("command", ["test", "search"])
+@pytest.mark.parametrize("option", EARLIER)
+def test_an_earlier_run_names_no_more_than_a_configuration(option, command, hostile, capsys):
+    """`--from` reads a run's configuration with the same guards as `-c` reads any."""
+    Path("run/checkpoints").mkdir(parents=True)
+    torch.save({"state_dict": {"classifier.weight": torch.ones(1)}}, "run/checkpoints/last.ckpt")
+    model = "" if option.startswith("--model") else "--model NaturalModule "
+    Path("run/config.yaml").write_text(as_yaml(f"{model}{option}", hostile))
+    with pytest.raises(SystemExit) as done:
+        main([command, "--from", "run", "--print_config"])
+    said = capsys.readouterr()
+    if command == "search" and option.startswith("--model"):  # which takes the weights alone
+        assert "PatternSearchModule" in said.out
+    else:
+        assert done.value.code == 2
+        assert hostile in said.err
 
 
 def test_the_same_attacks_would_work_on_a_plain_parser(tmp_path, monkeypatch):
@@ -160,42 +187,61 @@ def test_a_known_class_wins_over_a_file_of_its_name(capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "completed"),
+    ("given", "is_demo"),
     [
-        (["fit"], ["fit", "-c", str(DEMO)]),
-        (
-            ["fit", "--trainer.max_epochs", "1"],
-            ["fit", "-c", str(DEMO), "--trainer.max_epochs", "1"],
-        ),
-        (
-            ["fit", "--model.init_args.compile", "1"],
-            ["fit", "-c", str(DEMO), "--model.init_args.compile", "1"],
-        ),
-        (["fit", "-c", "x.yaml"], None),
-        (["fit", "-cx.yaml"], None),
-        (["fit", "--config=x.yaml"], None),
-        (["fit", "--model", "M"], None),
-        (["fit", "--data=d.yaml"], None),
-        (["search"], None),
-        (["--help"], None),
-        ([], None),
+        ([], True),
+        (["--trainer.max_epochs", "1"], True),
+        (["--model.compile", "1"], True),
+        (["-c", "x.yaml"], False),
+        (["-cx.yaml"], False),
+        (["--config=x.yaml"], False),
+        (["--model", "M"], False),
+        (["--data=d.yaml"], False),
     ],
 )
-def test_the_demo_is_for_bare_fits_only(given, completed):
-    assert complete_arguments(given) == (completed or given)
+def test_the_demo_is_for_bare_fits_only(given, is_demo):
+    assert base(given, None) == (yaml.safe_load(DEMO.read_text()) if is_demo else {})
 
 
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["fit", "--resume", "runs/a"], True),
-        (["fit", "--resume=runs/a"], True),
-        (["fit", "--resumed", "runs/a"], False),
-        (["fit", "-c", "resume"], False),
+        (["--resume", "runs/a"], "runs/a"),
+        (["--resume=runs/a", "--x"], "runs/a"),
+        (["--resume", "runs/a", "--resume", "runs/b"], "runs/b"),
+        (["--resume"], ""),
+        (["--resumed", "runs/a"], None),
+        (["-c", "resume"], None),
     ],
 )
 def test_typed(args, expected):
-    assert typed("resume", args) is expected
+    assert typed("resume", args) == expected
+
+
+def paint(folder: str, sizes: list[float] | None = None, from_: str | None = None, count: int = 3):
+    """Paint.
+
+    Args:
+        folder: where
+        sizes: how large,
+            of each
+        from_: from what
+        count: how many
+    """
+
+
+def test_options_come_from_a_signature(capsys):
+    parser = Parser(exit_on_error=False)
+    assert parser.add_options(paint, skip=["count"]) == ["folder", "sizes", "from_"]
+    config = parser.parse_args(["a", "--sizes", "1", "2.5", "--from", "b"])
+    assert (config.folder, config.sizes, config.from_) == ("a", [1.0, 2.5], "b")
+    config = parser.parse_args(["a", "--sizes"])
+    assert (config.sizes, config.from_) == ([], None)
+    assert parser.parse_args(["a"]).sizes is None
+    with pytest.raises(Exception, match="float"):
+        parser.parse_args(["a", "--sizes", "large"])
+    parser.print_help()
+    assert "how large, of each" in capsys.readouterr().out
 
 
 def every_option(parser, prefix: str = "--") -> list[str]:
@@ -213,25 +259,25 @@ def test_no_option_at_all_imports_or_becomes_what_a_file_says(tmp_path, monkeypa
     for name in ("evil", "weights"):
         (tmp_path / f"{name}.py").write_text(MODULE)
     (tmp_path / "weights.pt").write_text(CONTENTS["class"])
-    monkeypatch.setattr(CLI, "parse_arguments", lambda self, parser, _: stop(parser))
-    with pytest.raises(Stop) as stopped:
-        main(["fit"])
-    (parser,) = stopped.value.args
+    monkeypatch.setattr(Experiment, "parse_arguments", lambda self, parser, _: stop(parser))
     tried = 0
-    for command, inner in parser._subcommands_action._name_parser_map.items():
-        for option in every_option(inner):
+    for command in commands.names():
+        with pytest.raises(Stop) as stopped:
+            main([command])
+        (parser,) = stopped.value.args
+        for option in every_option(parser):
             tried += 1
             with contextlib.suppress(SystemExit):
-                parser.parse_args([command, option, "weights.pt"])
+                parser.parse_args([option, "weights.pt"])
     for option, names in NESTED.items():
         for name in names:
             for argument in inspect.signature(
-                getattr(iscp_lightning.data, name, None) or getattr(iscp_lightning, name)
+                next(getattr(home, name) for home in HOMES if hasattr(home, name))
             ).parameters:
                 tried += 1
                 arguments = [option, name, f"{option}.{argument}", "weights.pt"]
                 with contextlib.suppress(SystemExit):
-                    parser.parse_args(["fit", "--model", "NaturalModule", *arguments])
+                    parser.parse_args(["--model", "NaturalModule", *arguments])
     assert tried > 400
     assert not Path("executed").exists()
     assert not {"evil", "weights"} & set(sys.modules)
@@ -242,6 +288,9 @@ NESTED = {
     "--data.source": ["ImageFolder", "Shapes", "RobustData", "CIFAR10"],
     "--trainer.callbacks": ["PatternSnapshot"],
 }
+
+
+HOMES = (iscp_lightning.data, iscp_lightning.training, iscp_lightning)
 
 
 class Stop(Exception):  # noqa: N818

@@ -34,7 +34,8 @@ def half(path, *_, **__) -> None:
 def patterns() -> PatternSet:
     mask, one = torch.ones(1, 2, 2), torch.zeros(1)
     canvas = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
-    return PatternSet(one.long(), one.long(), canvas, mask, mask, one, one.long(), ("a",), {})
+    by_name = {"mask": mask}
+    return PatternSet(one.long(), one.long(), canvas, by_name, by_name, one, one.long(), ("a",), {})
 
 
 def builder(folder: Path) -> RobustDataBuilder:

@@ -10,12 +10,12 @@ import wandb
 from PIL import Image
 
 from iscp_lightning import loggers
+from iscp_lightning.callbacks.logged import LOGGED_SIDE
 from iscp_lightning.cli import main
 from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger, has_wandb_login
-from iscp_lightning.patterns import PatternSet
-from iscp_lightning.patterns.snapshot import COLUMNS, LOGGED_SIDE
 from tests.wandb_records import read_offline_run
 
+SMALL = Path(__file__).parent / "configs" / "small.yaml"
 KEY = "0123456789" * 4
 DEAD = "http://127.0.0.1:9"  # nothing listens there
 
@@ -118,7 +118,7 @@ def test_wandb_mode(mode, key, expected, tmp_path, monkeypatch):
     for name, value in (("WANDB_MODE", mode), ("WANDB_API_KEY", key)):
         if value:
             monkeypatch.setenv(name, value)
-    assert RunWandbLogger(str(tmp_path / "run"))._wandb_init["mode"] == expected
+    assert RunWandbLogger(str(tmp_path / "run")).arguments["mode"] == expected
 
 
 class Terminal(io.StringIO):
@@ -157,7 +157,7 @@ def test_wandb_survives_an_unreachable_server(tmp_path, monkeypatch):
 
 
 def test_wandb_gives_up_a_server_that_goes_away(tmp_path):
-    settings = RunWandbLogger(str(tmp_path / "run"))._wandb_init["settings"]
+    settings = RunWandbLogger(str(tmp_path / "run")).arguments["settings"]
     assert settings.init_timeout == loggers.WANDB_TIMEOUT
     assert settings.finish_timeout == loggers.WANDB_FINISH_TIMEOUT > 0  # 0 waits for days
 
@@ -184,70 +184,45 @@ def test_disabled_wandb_leaves_nothing(tmp_path, monkeypatch):
     assert list((tmp_path / "run").iterdir()) == []
 
 
-CONFIG = {
-    "data": {
-        "source": {
-            "class_path": "Shapes",
-            "init_args": {"train_count": 60, "test_count": 100, "size": 16},
-        },
-        "batch_size": 20,
-        "val_fraction": 0.2,
-    },
-    "model": {"class_path": "NaturalModule", "init_args": {"classifier": "resnet20"}},
-    "trainer": {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "callbacks": [
-            {
-                "class_path": "PatternSnapshot",
-                "init_args": {
-                    "classes": [0, 1],
-                    "pattern_sizes": [0.1],
-                    "search": {"search_epochs": 1, "canvases_per_class": 1, "canvas": "white"},
-                },
-            }
-        ],
-    },
-}
+SNAPSHOT = """
+trainer:
+  logger: null
+  callbacks:
+    - class_path: PatternSnapshot
+      init_args:
+        classes: [0, 1]
+        pattern_sizes: [0.1]
+        search: {search_epochs: 1, canvas: white}
+"""
 
 
-def test_records_of_an_offline_training(tmp_path, monkeypatch, capsys):
+def test_records_of_an_offline_training(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    (tmp_path / "config.yaml").write_text(json.dumps(CONFIG))
-    main(["fit", "-c", "config.yaml", "--run", "tiny"])
+    Path("snapshot.yaml").write_text(SNAPSHOT)
+    main(["fit", "-c", str(SMALL), "-c", "snapshot.yaml", "--run", "tiny"])
     run = read_offline_run(tmp_path / "runs" / "tiny")
-    (snapshot,) = (tmp_path / "runs/tiny/patterns").iterdir()
-    entries = PatternSet.load(snapshot).results["classes"]
-    assert [entry["name"] for entry in entries] == ["circle", "square"]
+    found = json.loads(Path("runs/tiny/results.json").read_text())["patterns"]
 
-    for entry in entries:
-        (logged,) = [row for row in run.history if f"pattern/{entry['name']}.filenames" in row]
-        (name,) = logged[f"pattern/{entry['name']}.filenames"]
-        (caption,) = logged[f"pattern/{entry['name']}.captions"]
-        power = entry["predictive_power"]["0.05"]
-        power_text = "nan" if power is None else f"{power:.3f}"
-        assert caption == f"{entry['name']}, epoch 1, PW {power_text}"
-        assert name in run.files
-        with Image.open(run.folder / name) as image:
+    for name in ("circle", "square"):
+        (logged,) = [row for row in run.history if f"patterns/pattern/{name}.filenames" in row]
+        (file,) = logged[f"patterns/pattern/{name}.filenames"]
+        assert logged[f"patterns/pattern/{name}.captions"][0].endswith(", epoch 1")
+        assert file in run.files
+        with Image.open(run.folder / file) as image:
             assert image.size == (LOGGED_SIDE, LOGGED_SIDE)
 
     (path,) = [row["patterns.path"] for row in run.history if "patterns.path" in row]
     assert path in run.files
     table = json.loads((run.folder / path).read_text())
-    assert table["columns"] == COLUMNS
-    assert COLUMNS == ["epoch", "class", "pattern_size", "predictive_power", "objective", "canvas"]
-    assert table["data"] == [
-        [1, entry["name"], size, entry["predictive_power"][f"{size:g}"], entry["objective"], -1]
-        for entry in entries
-        for size in (0.05, 0.1)
-    ]
+    assert table["columns"][0] == "epoch"
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    objectives = {row["class"]: row["value"] for row in rows if row["measure"] == "objective"}
+    assert objectives == {entry["name"]: entry["objective"] for entry in found["classes"]}
 
     config = run.config["config"]
     assert config["seed_everything"] == 0
     assert config["trainer"]["max_epochs"] == 1
-    assert config["model"]["init_args"]["classifier"] == "resnet20"
+    assert config["model"]["init_args"]["classifier"] == "test_resnet"
     search = config["trainer"]["callbacks"][0]["init_args"]["search"]
     assert (search["canvas"], search["step_size"]) == ("white", 0.02)  # defaults are logged too
     assert any("test/clean_accuracy" in row for row in run.history)

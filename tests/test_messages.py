@@ -1,4 +1,4 @@
-"""Sixty ordinary mistakes and the one line that each of them ends with."""
+"""Seventy ordinary mistakes and the one line that each of them ends with."""
 
 import re
 import shlex
@@ -11,23 +11,29 @@ from iscp_lightning.data import Augmentation
 from iscp_lightning.messages import mistake, one_line, suggestion
 
 ROOT = Path(__file__).parents[1]
-DATA = (
-    "--data.source Shapes --data.source.init_args.train_count 20 "
-    "--data.source.init_args.test_count 20 --data.source.init_args.size 16 "
-    "--trainer.accelerator cpu --trainer.devices 1 --trainer.max_epochs 1"
-)
-FIT = f"fit --model NaturalModule --model.init_args.classifier test_resnet {DATA}"
+SMALL = ROOT / "tests" / "configs" / "small.yaml"
+FIT = f"fit -c {SMALL}"
+TEST = f"test -c {SMALL}"
 SEARCH = (
-    "search --model PatternSearchModule --model.init_args.classifier "
-    f"{ROOT}/checkpoints/shapes_resnet20.safetensors {DATA} --data.source.init_args.size 32"
+    f"search -c {SMALL} --model PatternSearchModule --data.source.size 32 "
+    f"--model.classifier {ROOT}/checkpoints/shapes_resnet20.safetensors"
 )
-ATTACK = f"{FIT} --attacks fgsm"
-SETTINGS = "--model.init_args.search"
+ATTACK = f"{TEST} --attacks fgsm"
+SETTINGS = "--model.search"
 # ruff: noqa: E501
 MISTAKES = [
     ("fitt", "`fitt` is no command; did you mean fit?"),
-    ("paint", "`paint` is no command; they are 'fit', 'validate', 'test', 'predict', 'search'"),
-    ("search", "`model` is missing"),
+    ("paint", "`paint` is no command; they are fit, predict, search, test, validate"),
+    ("search", "`model.classifier` is missing: give it, or `--from` a run or a weights file"),
+    ("test", "`model` is missing: give it, or `--from` a run or a weights file"),
+    ("fit --attacks", "unknown option `--attacks`"),
+    ("test --resume runs/a", "unknown option `--resume`"),
+    ("search --from", "`--from` needs a value: one argument"),
+    ("search --from nowhere", "`--from nowhere` is neither a run folder nor a weights file"),
+    ("search --from .", "`--from .`: config.yaml does not exist, so this is no run"),
+    ("search --from page.ckpt", "`--from page.ckpt` does not say which images it was trained on: add `--data.source` or a `-c` configuration"),
+    ("search --from page.ckpt --data.source Shapes", "page.ckpt cannot be read as plain weights (nothing in a file is executed): it is a web page"),
+    (f"{TEST} -c from.yaml", "`from` must be typed: `--from runs/a`"),
     ("fit --nonsense 3", "unknown option `--nonsense`"),
     ("fit --data.sorce Shapes", "unknown option `--data.sorce`; did you mean --data.source?"),
     ("fit --trainer.max_epoch 3", "unknown option `--trainer.max_epoch`; did you mean --trainer.max_epochs?"),
@@ -46,13 +52,13 @@ MISTAKES = [
     ("fit --model iscp_lightning.Naturel", "`model`=iscp_lightning.Naturel: module 'iscp_lightning' has no attribute 'Naturel'"),
     ("fit --model torch.nn.Linear", "`model`=torch.nn.Linear: Import path does not correspond to a subclass of LightningModule"),
     ("fit --model weights.pt", "`model`: takes a configuration file (.yaml, .yml, .json), not weights.pt"),
-    ("fit --model NaturalModule --model.init_args.clasifier x", "NaturalModule has no argument `clasifier`; did you mean classifier?"),
-    ("fit --model PatternSearchModule", "`model.init_args.classifier` is missing"),
+    ("fit --model NaturalModule --model.clasifier x", "NaturalModule has no argument `clasifier`; did you mean classifier?"),
+    ("fit --model PatternSearchModule", "`model.classifier` is missing"),
     (f"{FIT} --data.batch_size 0", "`batch_size` must be 1 or more, got 0"),
     (f"{FIT} --data.num_workers -1", "`num_workers` must be 0 or more, got -1"),
     (f"{FIT} --data.source ImageFoldr", "`data.source`: ImageFoldr is not known; did you mean ImageFolder?"),
-    (f"{FIT} --data.source ImageFolder", "`data.source.init_args.root` is missing"),
-    (f"{FIT} --data.source ImageFolder --data.source.init_args.root nowhere", "`root`=nowhere must hold a folder `train`, `test` or `val`"),
+    (f"{FIT} --data.source ImageFolder", "`data.source.root` is missing"),
+    (f"{FIT} --data.source ImageFolder --data.source.root nowhere", "`root`=nowhere must hold a folder `train`, `test` or `val`"),
     (f"{FIT} --data.val_fraction 1.5", "`val_fraction` must lie in [0, 1), got 1.5"),
     (f"{FIT} --data.augmentation.crop_padding -1", "`crop_padding` must be 0 or more pixels, got -1"),
     (f"{FIT} --data.poison.poison_rate 1.5", "`poison_rate` must lie in (0, 1], got 1.5"),
@@ -60,19 +66,19 @@ MISTAKES = [
     (f"{FIT} --data.poison.target circel", "`target` is 'circel' (did you mean 'circle'?); allowed are 0 to 9 and the names"),
     (f"{FIT} --data.poison.trigger.name square", "`trigger.name`='square' is neither an existing PNG file nor one of white_square"),
     (f"{FIT} --data.poison.trigger.place middle", "`trigger.place` must be one of top_left, top_right, bottom_left"),
-    (f"{FIT} --model.init_args.classifier resnet2O", "`classifier`='resnet2O' is neither an existing weights file nor a network name; did you mean resnet2"),
-    (f"{FIT} --model.init_args.classifier last.ckpt", "`classifier`=last.ckpt is not an existing file: give the path of a weights file"),
-    (f"{FIT} --model.init_args.classifier page.ckpt", "page.ckpt cannot be read as plain weights (nothing in a file is executed): it is a web page"),
-    (f"{FIT} --model.init_args.classifier empty.ckpt", "empty.ckpt cannot be read as plain weights (nothing in a file is executed): it is empty"),
-    (f"{FIT} --model.init_args.classifier lfs.ckpt", "lfs.ckpt cannot be read as plain weights (nothing in a file is executed): it is a pointer of Git LFS"),
-    (f"{FIT} --model.init_args.scheduler cosin", "`model.init_args.scheduler`=cosin: cosin is not known; did you mean cosine?"),
-    (f"{FIT} --model.init_args.optimizer Sgd", "`model.init_args.optimizer`=Sgd: Sgd is not known; did you mean SGD?"),
-    (f"{FIT} --model.init_args.optimizer.lr fast", "`model.init_args.optimizer.init_args.lr`=fast must be a number"),
-    (f"{FIT} --model.init_args.label_smoothing 2", "`label_smoothing` must lie in [0, 1), got 2.0"),
+    (f"{FIT} --model.classifier resnet2O", "`classifier`='resnet2O' is neither an existing weights file nor a network name; did you mean resnet2"),
+    (f"{FIT} --model.classifier last.ckpt", "`classifier`=last.ckpt is not an existing file: give the path of a weights file"),
+    (f"{FIT} --model.classifier page.ckpt", "page.ckpt cannot be read as plain weights (nothing in a file is executed): it is a web page"),
+    (f"{FIT} --model.classifier empty.ckpt", "empty.ckpt cannot be read as plain weights (nothing in a file is executed): it is empty"),
+    (f"{FIT} --model.classifier lfs.ckpt", "lfs.ckpt cannot be read as plain weights (nothing in a file is executed): it is a pointer of Git LFS"),
+    (f"{FIT} --model.scheduler cosin", "`model.scheduler`=cosin: cosin is not known; did you mean cosine?"),
+    (f"{FIT} --model.optimizer Sgd", "`model.optimizer`=Sgd: Sgd is not known; did you mean SGD?"),
+    (f"{FIT} --model.optimizer.lr fast", "`model.optimizer.lr`=fast must be a number"),
+    (f"{FIT} --model.label_smoothing 2", "`label_smoothing` must lie in [0, 1), got 2.0"),
     (f"{FIT} --model BadNetsModule", "BadNetsModule needs an ImageDataModule with `poison`"),
-    (f"{FIT} --model MadryModule --model.init_args.attack.epsilon 8", "`epsilon` must lie in [0, 1] for linf: pixels do; got 8 (did you mean 8/255?)"),
-    (f"{FIT} --model MadryModule --model.init_args.attack.steps 0", "`steps` must be 1 or more, got 0"),
-    (f"{FIT} --model FreeModule --model.init_args.replays 0", "`replays` must be 1 or more, got 0"),
+    (f"{FIT} --model MadryModule --model.attack.epsilon 8", "`epsilon` must lie in [0, 1] for linf: pixels do; got 8 (did you mean 8/255?)"),
+    (f"{FIT} --model MadryModule --model.attack.steps 0", "`steps` must be 1 or more, got 0"),
+    (f"{FIT} --model FreeModule --model.replays 0", "`replays` must be 1 or more, got 0"),
     (f"{FIT} --trainer.accelerator tpu", "the Trainer refuses `--trainer.accelerator tpu` `--trainer.devices 1`: "),
     (f"{FIT} --trainer.accelerator cppu", "the Trainer refuses `--trainer.accelerator cppu` `--trainer.devices 1`: You selected an invalid accelerator name"),
     (f"{FIT} --trainer.strategy dpp", "the Trainer refuses `--trainer.accelerator cpu` `--trainer.devices 1` `--trainer.strategy dpp`: You selected an invalid strategy name"),
@@ -85,18 +91,18 @@ MISTAKES = [
     (f"{FIT} --ckpt_path nowhere.ckpt", "`--ckpt_path nowhere.ckpt` is neither an existing file nor best or last"),
     (f"{FIT} --ckpt_path page.ckpt", "`--ckpt_path page.ckpt` is no checkpoint of a run: it is a web page"),
     (f"{FIT} --ckpt_path {ROOT}/README.md", f"`--ckpt_path {ROOT}/README.md` is no checkpoint of a run: it is no checkpoint"),
-    (f"{FIT} --attacks pdg", "`attacks` must be among fgsm, pgd20, pgd100, autoattack, got ['pdg']"),
-    (f"{FIT} --attack_images 5", "`--attack_epsilon` and `--attack_images` go with `--attacks`"),
+    (f"{TEST} --attacks pdg", "`attacks` must be among fgsm, pgd20, pgd100, autoattack, got ['pdg']"),
+    (f"{TEST} --attack_images 5", "`--attack_epsilon` and `--attack_images` go with `--attacks`"),
     (f"{ATTACK} --attack_images 0", "`attack_images` must be 1 or more, got 0"),
     (f"{ATTACK} --attack_epsilon eight", "`attack_epsilon`=eight: 'eight' is not a number or a fraction such as 8/255"),
     (f"{ATTACK} --attack_norm l1", "`attack_norm`=l1 must be one of linf, l2"),
-    (f"{SEARCH} {SETTINGS}.canvas whit", "`model.init_args.search.canvas`=whit must be one of positive, negative, random, white; did you mean white?"),
+    (f"{SEARCH} {SETTINGS}.canvas whit", "`model.search.canvas`=whit must be one of positive, negative, random, white; did you mean white?"),
     (f"{SEARCH} {SETTINGS}.search_epochs 0", "`search_epochs` must be 1 or more, got 0"),
     (f"{SEARCH} {SETTINGS}.sparsity -1", "`sparsity` must be 0 or more, got -1.0"),
-    (f"{SEARCH} --model.init_args.classes '[starr]'", "`classes` has 'starr' (did you mean 'star'?); allowed are 0 to 9 and the names"),
-    (f"{SEARCH} --model.init_args.random_classes 50", "`random_classes` must lie in 1 to 10, got 50"),
-    (f"{SEARCH} --model.init_args.pattern_sizes [2.0]", "`pattern_size` must lie in (0, 1] and give at least one of 32 x 32 pixels, got 2.0"),
-    (f"{SEARCH} --model.init_args.measure_on train", "`model.init_args.measure_on`=train must be one of held_out, full"),
+    (f"{SEARCH} --model.classes '[starr]'", "`classes` has 'starr' (did you mean 'star'?); allowed are 0 to 9 and the names"),
+    (f"{SEARCH} --model.random_classes 50", "`random_classes` must lie in 1 to 10, got 50"),
+    (f"{SEARCH} --model.pattern_sizes [2.0]", "`pattern_size` must lie in (0, 1] and give at least one of 32 x 32 pixels, got 2.0"),
+    (f"{SEARCH} --model.measure_on train", "`model.measure_on`=train must be one of held_out, full"),
     (f"search {FIT[4:]}", "`search` needs a PatternSearchModule as `model`, got NaturalModule"),
 ]  # fmt: skip
 
@@ -107,6 +113,7 @@ def _files():
         "broken.yaml": b"a: [1,\n",
         "binary.yaml": b"\xff\xfe\x00",
         "misspelt.yaml": b"modle: NaturalModule\n",
+        "from.yaml": b"from: runs/a\n",
         "weights.pt": b"class_path: evil.Net\n",
         "page.ckpt": b"<!DOCTYPE html><html>not found</html>",
         "empty.ckpt": b"",
@@ -115,8 +122,8 @@ def _files():
         Path(name).write_bytes(content)
 
 
-def test_there_are_sixty():
-    assert len(MISTAKES) >= 60
+def test_there_are_seventy():
+    assert len(MISTAKES) >= 70
 
 
 @pytest.mark.usefixtures("_files")

@@ -2,11 +2,11 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from iscp_lightning.cli import main
 
@@ -18,53 +18,89 @@ OPTIONS = [
     for cell in re.findall(r"^\| [^|]+ \| (.*) \|$", TEXT, re.M)
     for option in re.findall(r"`(--.*?)`", cell)
 ]
-SMALL = [
-    *("--data.source", "Shapes", "--data.source.init_args.test_count", "100"),
-    *("--data.source.init_args.train_count", "50", "--data.val_fraction", "0.2"),
-    *("--trainer.fast_dev_run", "true"),
-    *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"),
-]
+RESULTS = re.findall(
+    r"^    python -m iscp_lightning (.*)$", (ROOT / "docs" / "results.md").read_text(), re.M
+)
+WEIGHTS = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
+SMALL = str(ROOT / "tests" / "configs" / "small.yaml")
+DRY = ["--data.source", "Shapes", "--data.source.size", "16", "--data.source.train_count", "60"]
+DRY += ["--data.source.test_count", "100", "--data.batch_size", "20", "--data.val_fraction", "0.2"]
+DRY += ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"]
+DRY += ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+
+
+def here(command: str) -> list[str]:
+    return [
+        re.sub(r"^(configs|checkpoints)/", rf"{ROOT}/\1/", word) for word in shlex.split(command)
+    ]
+
+
+def printed(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as done:
+        main([*arguments, "--print_config=skip_default"])
+    text = capsys.readouterr()
+    assert done.value.code == 0, text.err
+    return text.out
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory) -> dict[str, Path]:
+    """Runs of a backdoored and of a clean network."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.delenv("ISCP_RUN_FOLDER", raising=False)
+        trained = ["--model.classifier", WEIGHTS, "--data.source.size", "32"]
+        main(["fit", "-c", SMALL, *trained, "--model.optimizer.lr", "0", "--run", "clean"])
+        poison = ["--model", "BadNetsModule", "--data.poison.target", "1"]
+        main(["fit", "-c", SMALL, *poison, "--run", "backdoored"])
+    return {name: folder / "runs" / name for name in ("clean", "backdoored")}
 
 
 def test_the_readme_has_commands_and_options():
     assert len(COMMANDS) == 9
     assert len(OPTIONS) >= 10
+    assert len(RESULTS) >= 10
 
 
 @pytest.mark.filterwarnings("ignore:no positive canvas")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command, monkeypatch):
-    arguments = shlex.split(command.replace("configs/", f"{ROOT}/configs/"))
-    if "--model.init_args.classifier" in arguments:
-        at = arguments.index("--model.init_args.classifier") + 1
-        arguments[at] = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
+def test_commands_run(command, earlier):
+    arguments = here(command)
+    if "--from" in arguments:
+        backdoored = "trigger" in command or "canvas" in command
+        shutil.copytree(earlier["backdoored" if backdoored else "clean"], "runs/NAME")
+        arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
     else:
-        arguments += ["--model.init_args.classifier", "test_resnet"]
-    arguments += {
-        "search": ["--model.init_args.search.canvases_per_class", "1"],
-        "predict": ["--model.init_args.settings.steps", "2"],
-    }.get(arguments[0], [])
-    main([*arguments, *SMALL])
+        arguments += ["--model.classifier", "test_resnet", *DRY]
+    small = {"predict": ["--model.settings.steps", "2"], "search": ["--model.classes", "[0]"]}
+    main(arguments + small.get(arguments[0], []))
+
+
+@pytest.mark.parametrize("command", RESULTS)
+def test_commands_of_the_results_parse(command, capsys):
+    assert "iscp_lightning." in printed(capsys, *here(command))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_options_parse(option, tmp_path):
-    if option.startswith("--resume"):  # tests/test_cli.py and tests/patterns/test_module.py run it
-        return
-    for part in ("train", "test"):
-        (tmp_path / part / "cat").mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / part / "cat" / "0.png")
-    given = shlex.split(
-        option.replace("configs/", f"{ROOT}/configs/").replace("DIR", str(tmp_path))
-    )
-    searching = ".search." in option or "classes" in option
-    command = "search" if searching else "fit"
-    config = (
-        ROOT / "configs" / "experiment" / f"{'search' if searching else 'natural'}_cifar10.yaml"
-    )
-    with pytest.raises(SystemExit) as done:
-        main([command, "-c", str(config), *given, "--print_config=skip_default"])
-    assert done.value.code == 0
+def test_options_parse(option, capsys, tmp_path):
+    if option.startswith(("--resume", "--help", "--model.help", "--print_config")):
+        return  # tests of the command line ask for them
+    given = here(option.replace("DIR", str(tmp_path)))
+    if ".search." in option or "classes" in option:
+        printed(capsys, "search", "--model.classifier", WEIGHTS, *given)
+    elif "--attack" in option:
+        printed(capsys, "test", "--model", "NaturalModule", *given)
+    else:
+        natural = str(ROOT / "configs" / "experiment" / "natural_cifar10.yaml")
+        printed(capsys, "fit", "-c", natural, *given)
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs", "CONTRIBUTING.md"])
+def test_what_is_typed_is_short(path):
+    files = (ROOT / path).glob("*.md") if (ROOT / path).is_dir() else [ROOT / path]
+    for file in files:
+        assert not re.search(r"--\S*init_args", file.read_text()), file
 
 
 def test_the_python_example_runs(monkeypatch, capsys):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
@@ -13,14 +14,32 @@ from iscp_lightning.attacks.pgd import Norm
 from iscp_lightning.attacks.robustness import DEFAULT_ATTACKS, build_attacks, evaluate_robustness
 from iscp_lightning.classifiers.frozen import module_device
 from iscp_lightning.classifiers.outputs import outputs_in_eval_mode, require_logits
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
+from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry
 from iscp_lightning.seeds import derived_seed
 from iscp_lightning.training.natural import NaturalModule
 
 EPSILONS: dict[Norm, Epsilon] = {"linf": Epsilon("8/255"), "l2": Epsilon("0.5")}
+
+
+@dataclass(frozen=True)
+class Attacked(Findings):
+    """What attacks found.
+
+    Attributes:
+        summary: As `RobustnessResult.summary` returns it; the accuracies are metrics of the test.
+    """
+
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The summary."""
+        return dict(self.summary)
 
 
 class RobustnessEvaluation(L.Callback):
@@ -49,7 +68,7 @@ class RobustnessEvaluation(L.Callback):
         self.epsilon = EPSILONS[norm] if epsilon is None else epsilon
         self.norm = norm
         self.images = images
-        self.results: dict[str, Any] = {}
+        self.findings: dict[str, Findings] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the arguments before anything is trained.
@@ -78,19 +97,20 @@ class RobustnessEvaluation(L.Callback):
         labels = data.test_images.labels
         count = 2 if is_dry(trainer) else self.images or len(labels)
         chosen = stratified_choice(labels, count, derived_seed(data.seed, "attacked images"))
+        show = trainer.progress_bar_callback is not None
         found = evaluate_robustness(
-            pl_module.classifier,
-            data.test_images,
+            Subject.of(pl_module.classifier, data, pl_module.device, show),
             chosen,
             self.attacks,
             epsilon=self.epsilon,
             norm=self.norm,
-            seed=data.seed,
             batch_size=data.batch_size,
-            device=pl_module.device,
-            progress=trainer.is_global_zero and trainer.progress_bar_callback is not None,
         )
-        self.results = found.summary(data.class_names)
-        for name, value in self.results["accuracy"].items():
+        summary = found.summary(data.class_names)
+        ball = f"{summary['norm']} {summary['epsilon']:.4g}"
+        lines = [f"attacked: {summary['images']} images, {ball}"]
+        lines += summary["flags"] or ["no sign of gradient masking"]
+        self.findings = {"robustness": Attacked(lines=lines, summary=summary)}
+        for name, value in summary["accuracy"].items():
             pl_module.log(f"attacks/{name}", value, sync_dist=True)
         pl_module.log("attacks/robust_accuracy", found.robust_accuracy, sync_dist=True)

@@ -1,5 +1,7 @@
 """The seam: two toy variants, each all that a new way to search takes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
