@@ -40,7 +40,7 @@ def test_results_are_records_and_provenance_in_plain_values():
         ],
         "provenance": {"epoch": 3},
     }
-    assert Findings().results == {"records": [], "provenance": {}}
+    assert Findings().results == {}
 
 
 def test_undefined_numbers_stay_undefined():

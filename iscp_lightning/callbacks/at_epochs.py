@@ -18,7 +18,7 @@ from iscp_lightning.callbacks.logged import log_findings
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.testset import require_names
-from iscp_lightning.internals import optimizer_steps
+from iscp_lightning.internals import optimizer_steps, state_key_of
 from iscp_lightning.measurement import Measurement
 from iscp_lightning.ranks import same_on_all_ranks
 from iscp_lightning.records import Findings
@@ -75,7 +75,7 @@ class AtEpochs(L.Callback):
     @property
     def state_key(self) -> str:
         """Key of the state in a checkpoint, which holds one for each title."""
-        return self._generate_state_key(title=self.title)
+        return state_key_of(self, title=self.title)
 
     # not `state_dict`: a Trainer refuses two of one key before `setup` can say what to do
 
@@ -121,12 +121,14 @@ class AtEpochs(L.Callback):
                 f"AtEpochs needs a module with a `classifier`, got {type(pl_module)}"
             )
         require_names(data.test_images.labels, data.class_names)
+        self._taken, self._past, self._latest = [], [], None  # a checkpoint is loaded later
         self.measurement.check(data)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure if an epoch has been completed and is one of the chosen."""
         epoch = trainer.current_epoch + 1
         ends = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step
+        ends |= trainer.should_stop
         if trainer.is_last_batch and (epoch in self.epochs or (self.last and ends)):
             self._measure(trainer, pl_module, epoch, ends)
 

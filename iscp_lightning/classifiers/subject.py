@@ -15,6 +15,7 @@ from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32, module_dev
 from iscp_lightning.classifiers.outputs import require_logits
 from iscp_lightning.classifiers.prepared import Precision, Prepared, prepare, relative_change
 from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, to_float
+from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.data.testset import fingerprint, require_names
 from iscp_lightning.ranks import rank_and_size, share, sum_over_ranks
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # images; logits never depend on how many processes share them: chunks stay whole
 SMALL_IMAGES = 100
+ROUNDING = 1e-5  # share of a logit that the order of fp32 sums alone may change
 CAUTION = 8  # how many times the largest seen difference of the fast copy counts as doubtful
 
 
@@ -88,8 +90,7 @@ class Subject:
         """
         images, search_indices = data.test_images, data.search_indices
         if small:
-            step = max(1, len(images) // SMALL_IMAGES)
-            images = ChosenImages(images, torch.arange(0, len(images), step))
+            images = ChosenImages(images, stratified_choice(images.labels, SMALL_IMAGES, 0))
             search_indices = torch.arange(0, len(images), 5)
         return cls(
             classifier,
@@ -114,6 +115,7 @@ class Subject:
     @cached_property
     def frozen(self) -> nn.Module:
         """The copy in fp32 and eval mode whose answers count, on the device."""
+        _ = self.hash  # of the same moment
         return frozen_copy(self.classifier, self.device)
 
     @cached_property
@@ -189,7 +191,7 @@ class Subject:
         logits = self.fast()(images).float()
         best = logits.topk(min(2, logits.shape[1]), dim=1)
         spread = logits.amax(1) - logits.amin(1)
-        doubt = CAUTION * 2 * self._difference * spread
+        doubt = CAUTION * 2 * self._difference * spread + ROUNDING * logits.abs().amax(1)
         doubtful = ~(best.values[:, 0] - best.values[:, -1] > doubt)
         predicted: Tensor = best.indices[:, 0]
         if doubtful.any():

@@ -50,7 +50,8 @@ class Stamp(NamedTuple):
 
     def save(self, path: Path) -> None:
         """Write one stamp that is not additive as an RGBA PNG, alpha being the mask, atomically."""
-        pixels = torch.cat([self.pixels.expand(3, -1, -1), self.mask])
+        pixels = self.pixels if self.pixels.is_floating_point() else to_float(self.pixels)
+        pixels = torch.cat([pixels.expand(3, -1, -1), self.mask.float()])
         array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         with atomic_path(path) as temporary:
             Image.fromarray(np.ascontiguousarray(array), "RGBA").save(temporary, "PNG")

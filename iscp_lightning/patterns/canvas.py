@@ -34,7 +34,7 @@ class Canvases(NamedTuple):
         targets: (P,) int64 target class.
         indices: (P,) int64 canvas position in the test set; -1 is the white canvas, below it are
             images from elsewhere.
-        images: uint8 (P, C, H, W), for given canvases alone: others are read from the test set.
+        images: uint8 (P, C, H, W), of canvases from elsewhere; None are read from the test set.
     """
 
     kind: str
@@ -134,11 +134,11 @@ def given_canvases(
                 f"`canvases` must be positions 0 to {len(subject.images) - 1} in the test set, "
                 f"got {indices.tolist()}"
             )
-        images = subject.images.read(indices)
-    else:
-        images = as_eight_bits(given, "canvases").cpu()
-        indices = OUTSIDE - torch.arange(len(images))
+        targets = torch.tensor(classes).repeat_interleave(len(indices))
+        return Canvases(GIVEN, targets, indices.repeat(len(classes)))
+    images = as_eight_bits(given, "canvases").cpu()
     _require_shape(images, shape)
+    indices = OUTSIDE - torch.arange(len(images))
     targets = torch.tensor(classes).repeat_interleave(len(images))
     every = len(classes)
     return Canvases(GIVEN, targets, indices.repeat(every), images.repeat(every, 1, 1, 1))

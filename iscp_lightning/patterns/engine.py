@@ -7,6 +7,7 @@ are summed, so every problem goes exactly where it would go on its own.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -78,8 +79,9 @@ class PatternSearch(nn.Module):
         start = self.variant.variables(to_float(self.canvas_pixels))
         self.variables = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
         self.optimizer = self.variant.optimizer(dict(self.variables), settings.step_size)
-        for group in self.optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
+        if settings.final_step_size is not None:
+            for group in self.optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
         self.sums = {name: torch.zeros_like(start[name]) for name in self.variant.averaged}
         self.register_buffer("objectives", torch.full((len(self.owned),), torch.nan, device=device))
         self.active = torch.ones(count, dtype=torch.bool)
@@ -150,7 +152,8 @@ class PatternSearch(nn.Module):
         with self.subject.bar(len(going_on), "objectives") as bar:
             for row in going_on:
                 rows = row.unsqueeze(0)
-                chunks = self.order.candidates(int(row)).split(self.settings.micro_batch_size)
+                most = max(1, self.settings.micro_batch_size // self._stamps_per_problem)
+                chunks = self.order.candidates(int(row)).split(most)
                 losses = [
                     self._outputs(self._rows(rows), rows, to_float(self.order.images[c])[None])[0]
                     for c in chunks
@@ -211,9 +214,9 @@ class PatternSearch(nn.Module):
             "canvases": list(self.canvases),
             "problems_per_forward": self.problems_per_forward,
             "done": self.done,
-            "active": self.active,
+            "active": self.active.clone(),
             "rows": rows,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -233,7 +236,7 @@ class PatternSearch(nn.Module):
                 total.copy_(rows[f"sum {name}"])
             self.objectives.copy_(rows["objectives"])
         self._pass.copy_(rows["pass"].T)
-        self.done, self.active = state["done"], state["active"]
+        self.done, self.active = state["done"], state["active"].clone()
 
     def _update(self, optimizer: Any, idle: Tensor) -> None:  # noqa: ANN401
         """Step, but leave the rows of idle problems alone: momentum would move them."""
@@ -315,8 +318,7 @@ class PatternSearch(nn.Module):
 
     def _problems(self, rows: Tensor) -> Problems:
         canvases = to_float(self.canvas_pixels[rows])
-        progress = self.progress if self.done < self.total_steps else 1.0
-        return Problems(canvases, self.targets[rows], self.sparsity[rows], progress)
+        return Problems(canvases, self.targets[rows], self.sparsity[rows], self.progress)
 
     def _end_pass(self) -> None:
         outcome = self._outcome()
@@ -324,6 +326,9 @@ class PatternSearch(nn.Module):
         going_on = self.variant.react(outcome, variables)
         if going_on is not None:
             self.active &= going_on.cpu()
+            left = self.canvases.targets[self.active].unique()
+            if len(left) < len(self.canvases.targets.unique()):
+                raise ValueError("the search variant dropped all problems of a class")
         self._pass.zero_()
 
     def _outcome(self) -> Outcome:
@@ -346,11 +351,15 @@ class PatternSearch(nn.Module):
                 "the classifier is not finite on mixed images"
             )
 
+    @property
+    def _stamps_per_problem(self) -> int:
+        rows = torch.arange(min(1, len(self.owned)))
+        stamp = self.variant.stamps(self._rows(rows), self._problems(rows))
+        return max(stamp.mask.shape[1], stamp.pixels.shape[1])
+
     def _balanced(self) -> int:
         """Return how many problems go into a forward pass, so that passes are about equal."""
-        rows = torch.arange(min(1, len(self.owned)))
-        stamps = self.variant.stamps(self._rows(rows), self._problems(rows)).mask.shape[1]
-        images = self.settings.search_batch_size * stamps
+        images = self.settings.search_batch_size * self._stamps_per_problem
         fitting = max(1, self.settings.micro_batch_size // images)
         count = len(self.canvases.targets)
         return max(1, math.ceil(count / max(1, math.ceil(count / fitting))))

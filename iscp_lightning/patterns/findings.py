@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,18 @@ class PatternFindings(Findings):
         """What results.json says of a search."""
         if self.patterns is None:
             return super().results
-        return summarize(self.patterns) | self.further
+        return summarize(self._sourced) | self.further
 
     def save(self, folder: Path, name: str) -> None:
         """Write `patterns/NAME.safetensors`."""
         if self.patterns is not None:
-            self.patterns.save(folder / "patterns" / f"{name}.safetensors")
+            self._sourced.save(folder / "patterns" / f"{name}.safetensors")
+
+    @property
+    def _sourced(self) -> PatternSet:
+        """The patterns, with what a training adds to their provenance."""
+        assert self.patterns is not None
+        return replace(self.patterns, provenance=dict(self.provenance))
 
 
 def search_findings(

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.splits import class_indices
 from iscp_lightning.data.testset import require_drawable
@@ -17,6 +19,7 @@ from iscp_lightning.patterns.drawings import SHOWN_SIZE, training_figures, winne
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.findings import search_findings
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
+from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.power import MeasuredOn
 from iscp_lightning.patterns.search import measure_search, run_search
 from iscp_lightning.patterns.settings import SearchSettings
@@ -42,8 +45,9 @@ class PatternMeasurement(Measurement):
         search: Settings of the search.
         classes: Target classes by index or name; None means all.
         pattern_sizes: Sizes at which predictive power is measured; 0.05 is always among them.
-        canvases: `each_epoch` chooses them anew, `first` keeps those of the first search, anything
-            else is a pattern file whose canvases are used.
+        canvases: `each_epoch` chooses them anew, `first` keeps the winners of the first search, so
+            that classes without one are left out from then on; anything else is a pattern file,
+            whose winners' canvases are used.
     """
 
     title = "patterns"
@@ -59,7 +63,7 @@ class PatternMeasurement(Measurement):
         self.classes = classes
         self.pattern_sizes = tuple(sorted({*pattern_sizes, SHOWN_SIZE}))
         self.canvases = canvases
-        self.first: PatternSet | None = None
+        self.given: PatternSet | None = None
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse unknown classes, images that cannot be drawn, and data without search images.
@@ -69,11 +73,17 @@ class PatternMeasurement(Measurement):
         """
         class_indices(self.classes, data.class_names)
         require_drawable(data.test_images)
+        self.search.sparsity_of(torch.zeros(1).long(), data.num_classes)
+        for size in self.pattern_sizes:
+            pixel_count(size, data.image_size)
+        self.given = None
         if self.canvases not in (EACH_EPOCH, FIRST) and not Path(self.canvases).is_file():
             raise ValueError(
                 f"`canvases` must be {EACH_EPOCH}, {FIRST} or an existing pattern file, "
                 f"got {self.canvases!r}"
             )
+        if self.canvases not in (EACH_EPOCH, FIRST):
+            self.given = PatternSet.load(self.canvases, winners=True)
         if len(data.search_indices) == 0:
             raise ValueError(
                 f"patterns need search images: `search_fraction`={data.search_fraction} "
@@ -83,18 +93,18 @@ class PatternMeasurement(Measurement):
     def small(self) -> PatternMeasurement:
         """Return a search of one pass on one canvas a class."""
         search = replace(self.search, search_epochs=1, canvases_per_class=1)
-        return PatternMeasurement(search, self.classes, self.pattern_sizes, self.canvases)
+        return PatternMeasurement(search, self.classes, self.pattern_sizes)
 
     def measure(self, subject: Subject, last: bool = False) -> Findings | None:
         """Return the patterns, measured on held-out images where there are any."""
         settings = self.search.seeded(subject.seed)
         chosen = class_indices(self.classes, subject.class_names)
-        given = None if self.canvases in (EACH_EPOCH, FIRST) else self.canvases
-        search = run_search(subject, settings, chosen, self.first or given, skip_missing=True)
+        search = run_search(subject, settings, chosen, self.given, skip_missing=True)
         if len(search.active) == 0:  # no class has a canvas; the warnings say so
             return None
-        if self.canvases == FIRST and self.first is None:
-            self.first = search.gathered()
+        if self.canvases == FIRST and self.given is None:
+            everything = search.gathered()
+            self.given = everything[everything.winners]
         whole = len(subject.search_indices) == len(subject.images)
         measure_on: MeasuredOn = "full" if whole else "held_out"
         found = measure_search(search, self.pattern_sizes, measure_on, "winners")
@@ -110,7 +120,7 @@ class PatternMeasurement(Measurement):
     def go_on(self, folder: Path, past: Sequence[Findings]) -> None:
         """Keep the canvases of the first search."""
         if self.canvases == FIRST and past:
-            self.first = PatternSet.load(pattern_file(folder, past[0]))
+            self.given = PatternSet.load(pattern_file(folder, past[0]), winners=True)
 
     def history(self, folder: Path, past: Sequence[Findings]) -> dict[str, Figure]:
         """Return the figures of learning dynamics (Figure 4) and of settling patterns."""

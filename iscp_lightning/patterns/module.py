@@ -139,7 +139,8 @@ class PatternSearchModule(L.LightningModule):
         show = self.trainer.progress_bar_callback is not None
         small = is_dry(self.trainer)
         self.subject = Subject.of(self._given[0], self._data, device, show, small)
-        canvases = problems_of(self.subject, self._settings, self._chosen, self.canvases)
+        given = None if small else self.canvases
+        canvases = problems_of(self.subject, self._settings, self._chosen, given, small)
         self._build(canvases, None)
 
     def train_dataloader(self) -> range:
@@ -172,7 +173,7 @@ class PatternSearchModule(L.LightningModule):
         Raises:
             MisconfigurationException: if the search has not come to its end.
         """
-        if self.engine.objectives.isnan().any() and not is_dry(self.trainer):
+        if self.engine.done < self.engine.total_steps and not is_dry(self.trainer):
             raise MisconfigurationException(
                 "the search is not finished: go on with it to its last pass before measuring"
             )
@@ -207,7 +208,7 @@ class PatternSearchModule(L.LightningModule):
         self.engine.restore(stored)
 
     def _build(self, canvases: Canvases, problems_per_forward: int | None) -> None:
-        self._searched = self._origin
+        self._searched, self._engine = self._origin, ()
         engine = PatternSearch(self.subject, canvases, self._settings, problems_per_forward)
         self._engine = (engine,)
 
@@ -259,9 +260,10 @@ class PatternSearchModule(L.LightningModule):
     @property
     def _origin(self) -> dict[str, Any]:
         data = self._data
-        return search_origin(
+        origin = search_origin(
             self._given[0], data.test_images, data.search_indices, self._settings, self._chosen
         )
+        return origin | {"canvases": self.canvases}
 
     @property
     def _data(self) -> ImageDataModule:

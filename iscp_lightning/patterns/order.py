@@ -62,6 +62,8 @@ class SearchOrder:
 
     def steps_of(self, problems: Tensor) -> Tensor:
         """Return how many steps some of the P problems make in a pass, (len(problems),) int64."""
+        if len(problems) == 0:
+            return problems
         targets, canvases = self.canvases.targets[problems], self.canvases.indices[problems]
         of_class = self.labels.bincount(minlength=int(self.canvases.targets.amax()) + 1)
         counts = len(self.labels) - of_class[targets]

@@ -123,12 +123,17 @@ class PatternSet:
         )
 
     def stamps(self, pattern_sizes: Sequence[float]) -> Stamp:
-        """Return the patterns of S sizes: mask (P, S, 1, H, W), pixels (P, S or 1, C, H, W).
+        """Return the patterns of S sizes: mask (P, S, 1, H, W), pixels (P, S, C, H, W), views.
 
         Raises:
             ValueError: if a size is out of range or selects no pixel.
         """
-        return self.variant.pasted(self.variables, self.means, self.canvases, pattern_sizes)
+        stamp = self.variant.pasted(self.variables, self.means, self.canvases, pattern_sizes)
+        mask, pixels = (
+            part.expand(len(self), len(pattern_sizes), *part.shape[2:])
+            for part in (stamp.mask, stamp.pixels)
+        )
+        return stamp._replace(mask=mask, pixels=pixels)
 
     def selected(self, pattern_size: float) -> Tensor:
         """Return which pixels the patterns of this size touch, bool (P, H, W)."""
@@ -156,7 +161,13 @@ class PatternSet:
         sizes = tuple(sorted(set(pattern_sizes)))
         chosen = self if rows is None else self[rows]
         power = measure_power(
-            subject, chosen.targets, chosen.canvas_indices, chosen.stamps(sizes), sizes, measure_on
+            subject,
+            chosen.targets,
+            chosen.canvas_indices,
+            chosen.stamps(sizes),
+            sizes,
+            measure_on,
+            self.search_indices,
         )
         return replace(self, power=power if rows is None else power.spread(rows, self.targets))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.metrics.success import StampSuccess, count_success
+from iscp_lightning.metrics.success import StampSuccess, Success, count_success
 
 MeasuredOn = Literal["held_out", "full"]
 MeasuredCanvases = Literal["all", "winners"]
@@ -111,25 +111,27 @@ def measure_power(
     stamps: Stamp,
     pattern_sizes: Sequence[float],
     measure_on: MeasuredOn = "held_out",
+    searched: Tensor | None = None,
 ) -> PatternPower:
     """Return the predictive power of patterns on a subject's test images, on the CPU.
 
     Args:
-        subject: The classifier and the images; those that searches may look at are not held out.
+        subject: The classifier and the images.
         targets: (P,) int64 target classes.
         canvas_indices: (P,) int64, canvas positions in the test set: a pattern is not pasted on
             its own canvas.
         stamps: The patterns: mask (P, S, 1, H, W), pixels what broadcasts to (P, S, C, H, W).
         pattern_sizes: Their S sizes.
         measure_on: The images that no search may look at, or all.
+        searched: (n,) int64, the images that are not held out; None is the subject's.
 
     Raises:
         ValueError: if `measure_on` is neither word, or no image is held out.
     """
-    indices = measured_indices(subject, measure_on)
+    seen_before = subject.search_indices if searched is None else searched
+    indices = measured_indices(len(subject.images), seen_before, measure_on)
     sizes, classes = tuple(pattern_sizes), len(subject.class_names)
     mask, pixels = stamps.mask.to(subject.device), stamps.pixels.to(subject.device)
-    pixels = pixels.expand(*mask.shape[:2], *pixels.shape[2:])
     single = [
         Stamp(mask[row, column], pixels[row, column], stamps.additive)
         for row in range(len(targets))
@@ -138,9 +140,9 @@ def measure_power(
     wanted = targets.repeat_interleave(len(sizes)).unsqueeze(1).expand(-1, classes)
     metric = StampSuccess(wanted, sync_on_compute=False)
     left_out = canvas_indices.repeat_interleave(len(sizes)).tolist()
-    if single:
+    if single:  # a rank may have none
         count_success(metric, subject, single, indices, left_out)
-    success = metric.compute()
+    success = metric.compute() if single else Success(*[wanted.new_zeros(0, classes)] * 3)
     correct, seen = subject.correct_and_seen(indices)
     return PatternPower(
         targets,
@@ -153,18 +155,23 @@ def measure_power(
     )
 
 
-def measured_indices(subject: Subject, measure_on: MeasuredOn) -> Tensor:
+def measured_indices(count: int, searched: Tensor, measure_on: MeasuredOn) -> Tensor:
     """Return the test images on which predictive power is measured, (n,) int64.
+
+    Args:
+        count: Number of test images.
+        searched: (n,) int64, those that the search has seen.
+        measure_on: `held_out` or `full`.
 
     Raises:
         ValueError: if `measure_on` is neither word, or no image is held out.
     """
-    indices = torch.arange(len(subject.images))
+    indices = torch.arange(count)
     if measure_on == "full":
         return indices
     if measure_on != "held_out":
         raise ValueError(f"`measure_on` must be held_out or full, got {measure_on!r}")
-    rest = indices[~torch.isin(indices, subject.search_indices)]
+    rest = indices[~torch.isin(indices, searched)]
     if len(rest) == 0:
         raise ValueError(
             "`measure_on`: the search used every test image (`search_fraction` 1), "

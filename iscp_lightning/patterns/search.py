@@ -114,6 +114,7 @@ def problems_of(
         MissingCanvasError: if a class has no canvas.
         ValueError: if given canvases do not fit.
     """
+    _ = subject.logits  # raises where they are no logits, whatever the canvases
     if not settings.method.needs_canvas:
         return choose_canvases(subject, classes, "white", 1, 0)
     if canvases is not None:
@@ -172,7 +173,7 @@ def measure_search(
     targets = search.canvases.targets
     if canvases is None:
         canvases = "all" if len(targets.unique()) <= MOST_CLASSES else "winners"
-    rows = None
+    rows = (~found.objectives.isinf()).nonzero().flatten()  # the variant dropped the others
     if canvases == "winners":
         objectives = torch.zeros(len(targets))
         objectives[search.owned] = found.objectives

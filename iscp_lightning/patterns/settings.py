@@ -24,7 +24,8 @@ class SearchSettings:
             the data set. The first author's published code amounts to 8.
         step_size: eta, what a mask value moves per step.
         final_step_size: What it moves in the last step, with a linear fall up to there; None keeps
-            `step_size` to the end.
+            `step_size` to the end. The fall counts the steps of the problem that has most, so that
+            with it masks depend a little on which classes are searched together.
         search_epochs: T, passes over the search images.
         search_batch_size: B, images per problem and step.
         canvas: Which images are canvases: `positive`, `negative`, `random` or `white`.

@@ -15,6 +15,7 @@ from iscp_lightning.classifiers.checkpoints import classifier_hash, load_trained
 from iscp_lightning.classifiers.frozen import frozen_copy
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import stratified_split
+from iscp_lightning.internals import take_loader_from
 from iscp_lightning.ranks import share
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry, may_write
@@ -78,7 +79,7 @@ class RobustDataWriter(L.LightningModule):
         images, indices = data.train_images
         seed = derived_seed(data.seed, "split", "robust data")
         chosen, _ = stratified_split(images.labels, indices, self.fraction, seed)
-        self.trainer.predict_loop._data_source.instance = self  # not the data module
+        take_loader_from(self.trainer.predict_loop, self)
         frozen = frozen_copy(self._given[0], self.trainer.strategy.root_device)
         self.builder = RobustDataBuilder(
             frozen,

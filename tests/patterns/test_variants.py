@@ -64,6 +64,9 @@ class Halving(Algorithm1):
 class SizeEach(Algorithm1):
     """One mask for each of two sizes, the smaller one with more weight on its mean."""
 
+    def __init__(self, sizes=(4 / 64, 8 / 64)):
+        self.sizes = list(sizes)
+
     def variables(self, canvases):
         return {"mask": canvases.new_full((len(canvases), 2, *canvases.shape[2:]), 0.5)}
 
@@ -78,7 +81,8 @@ class SizeEach(Algorithm1):
         one = super().pasted
         parts = [
             one({"mask": variables["mask"][:, k]}, {"mask": means["mask"][:, k]}, canvases, [size])
-            for k, size in enumerate(sizes)
+            for size in sizes
+            for k in [self.sizes.index(size)]
         ]
         return Stamp(torch.cat([part.mask for part in parts], 1), canvases.unsqueeze(1))
 
@@ -137,6 +141,7 @@ def test_one_mask_for_each_size():
     assert found.variables["mask"].shape == (1, 2, 8, 8)
     stamp = found.stamps([4 / 64, 8 / 64])
     assert stamp.mask.flatten(3).sum(3).flatten().tolist() == [4, 8]
+    assert found.selected(8 / 64).sum() == 8
     power = found.measured(subject(), [4 / 64, 8 / 64]).power
     assert power.attack_success_rate.tolist() == [[1, 1]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,9 +52,10 @@ class Outcome(NamedTuple):
 class Variant(ABC):
     """One way to search patterns.
 
-    A subclass in a file of its own is all that a new way takes; constructor arguments become
-    options. The engine sums losses over problems, which must not influence one another, and keeps
-    the variables of problems that idle or are dropped as they are, whatever the optimiser does.
+    A subclass in a file of its own is all that a new way takes; constructor arguments, plain values
+    kept in attributes of their names, become options. The engine sums losses over problems, which
+    must not influence one another, and keeps the variables of problems that idle or are dropped as
+    they are. What an optimiser counts for all problems together, such as Adam's steps, goes on.
 
     Attributes:
         needs_canvas: Whether there is one problem per class and canvas; otherwise there is one per
@@ -66,7 +68,7 @@ class Variant(ABC):
 
     @abstractmethod
     def variables(self, canvases: Tensor) -> dict[str, Tensor]:
-        """Return what the problems start with, by name: each tensor (P, ...), on the device.
+        """Return what the problems start with, by name: float tensors (P, ...), on the device.
 
         Those that nothing optimises, such as a weight that `react` changes, are among them.
 
@@ -132,8 +134,12 @@ class Variant(ABC):
         """
 
     def describe(self) -> dict[str, Any]:
-        """Return its name and constructor arguments as plain values, for files."""
-        return {"name": type(self).__name__, **vars(self)}
+        """Return its name and constructor arguments as plain values, for files.
+
+        Every argument is taken from the attribute of its name.
+        """
+        arguments = inspect.signature(type(self)).parameters
+        return {"name": type(self).__name__} | {name: getattr(self, name) for name in arguments}
 
 
 def variant_named(described: Mapping[str, Any]) -> Variant:
