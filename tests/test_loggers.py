@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import wandb
 from PIL import Image
+from wandb_records import read_offline_run
 
 from iscp_lightning import loggers
 from iscp_lightning.callbacks.logged import LOGGED_SIDE
 from iscp_lightning.cli import main
 from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger, has_wandb_login
-from tests.wandb_records import read_offline_run
 
 SMALL = Path(__file__).parent / "configs" / "small.yaml"
 KEY = "0123456789" * 4

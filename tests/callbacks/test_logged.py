@@ -10,11 +10,11 @@ import pytest
 import wandb
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
+from wandb_records import read_offline_run
 
 from iscp_lightning.callbacks.logged import LOGGED_SIDE, enlarged, grid, log_findings, shown, table
 from iscp_lightning.loggers import RunCSVLogger, RunWandbLogger
 from iscp_lightning.records import Findings, Picture, Record
-from tests.wandb_records import read_offline_run
 
 RED = np.full((16, 16, 3), (255, 0, 0), np.uint8)
 COLUMNS = ["epoch", "class", "pattern_size", "measure", "value"]
