@@ -8,7 +8,7 @@ size and its fall differ, all else is the same; what counts is the mean predicti
 against that of the paper's schedule, paired by seed and class, with a 95 % bootstrap interval over
 these pairs. OUT gets schedule.json, schedule.md and schedule.png; searches that are already in
 schedule.json are not made again. Without the image folder of CIFAR-10 only shapes are searched. The
-last line is JSON.
+last line is JSON: the ratio, mean over sizes, of the classifier where it is smallest.
 """
 
 import argparse
@@ -195,9 +195,11 @@ def main() -> None:
     save_figure(args.out / "schedule.png", draw(rows))
     print(table(rows))
     quick = [row for row in rows if row["share"] <= 0.41 and row["schedule"] != PAPER]
-    best = {s: min(min(r["ratio"]) for r in rows if r["schedule"] == s) for s in SCHEDULES}
+    best = {
+        s: min(float(np.nanmean(r["ratio"])) for r in rows if r["schedule"] == s) for s in SCHEDULES
+    }
     cheap = {row["schedule"] for row in quick}
-    print(json.dumps({f"worst_ratio, {s}": round(best[s], 3) for s in SCHEDULES if s in cheap}))
+    print(json.dumps({f"mean_ratio, {s}": round(best[s], 3) for s in SCHEDULES if s in cheap}))
 
 
 if __name__ == "__main__":
