@@ -31,7 +31,7 @@ class Attacked(Findings):
     """What attacks found.
 
     Attributes:
-        summary: As `RobustnessResult.summary` returns it; the accuracies are metrics of the test.
+        summary: As `Robustness.summary` returns it; the accuracies are metrics of the test.
     """
 
     summary: Mapping[str, Any] = field(default_factory=dict)

@@ -148,11 +148,11 @@ class PatternSearch(nn.Module):
             ValueError: if an objective is NaN; names the class.
         """
         going_on = self.active[self.owned].nonzero().flatten()
+        most = max(1, self.settings.micro_batch_size // self._stamps_per_problem)
         self.objectives.fill_(torch.inf)
         with self.subject.bar(len(going_on), "objectives") as bar:
             for row in going_on:
                 rows = row.unsqueeze(0)
-                most = max(1, self.settings.micro_batch_size // self._stamps_per_problem)
                 chunks = self.order.candidates(int(row)).split(most)
                 losses = [
                     self._outputs(self._rows(rows), rows, to_float(self.order.images[c])[None])[0]
@@ -162,12 +162,8 @@ class PatternSearch(nn.Module):
                 bar.update()
         self._require_finite(going_on, self.objectives[going_on])
 
-    def patterns(self, **facts: Any) -> PatternSet:  # noqa: ANN401
-        """Return the owned problems' patterns, on the CPU.
-
-        Args:
-            facts: Further provenance.
-        """
+    def patterns(self) -> PatternSet:
+        """Return the owned problems' patterns, on the CPU."""
         subject, network = self.subject, self.subject.fast(self.settings.precision)
         steps = self.order.steps_of(self.owned)
         means = {
@@ -188,15 +184,12 @@ class PatternSearch(nn.Module):
                 fast_copy=", ".join(network.changes) or "unchanged",
                 classifier_hash=subject.hash,
                 test_set=subject.test_set,
-                **facts,
             ),
         )
 
-    def gathered(self, **facts: Any) -> PatternSet:  # noqa: ANN401
+    def gathered(self) -> PatternSet:
         """Return every process's patterns in the order of the problems; a collective."""
-        parts = gather((self.owned, self.patterns(**facts)))
-        order = torch.cat([owned for owned, _ in parts]).argsort()
-        return PatternSet.joined([patterns for _, patterns in parts])[order]
+        return PatternSet.joined(gather((self.owned, self.patterns())))
 
     def state(self) -> dict[str, Any]:
         """Return what the search goes on from, on the CPU: all problems' on rank 0; a collective.

@@ -107,8 +107,14 @@ class PatternSet:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[PatternSet]) -> PatternSet:
-        """Return parts of one search, all measured or none, as one set."""
+    def joined(cls, shares: Sequence[tuple[Tensor, PatternSet]]) -> PatternSet:
+        """Return the processes' shares of one search, all measured or none, as one set.
+
+        Args:
+            shares: The numbers of the problems, int64, and their patterns.
+        """
+        parts = [part for _, part in shares]
+        order = torch.cat([problems for problems, _ in shares]).argsort()
         first = parts[0]
         powers = [part.power for part in parts if part.power is not None]
         return replace(
@@ -120,7 +126,7 @@ class PatternSet:
             variables={n: torch.cat([p.variables[n] for p in parts]) for n in first.variables},
             means={n: torch.cat([p.means[n] for p in parts]) for n in first.means},
             power=PatternPower.joined(powers) if powers else None,
-        )
+        )[order]
 
     def stamps(self, pattern_sizes: Sequence[float]) -> Stamp:
         """Return the patterns of S sizes: mask (P, S, 1, H, W), pixels (P, S, C, H, W), views.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,7 +154,6 @@ def measure_search(
     pattern_sizes: Sequence[float],
     measure_on: MeasuredOn = "held_out",
     canvases: MeasuredCanvases | None = None,
-    **facts: Any,  # noqa: ANN401
 ) -> PatternSet | None:
     """Return the measured patterns of a finished search on rank 0, elsewhere None; a collective.
 
@@ -167,9 +165,8 @@ def measure_search(
         measure_on: The test images that the search has not seen, or all.
         canvases: Whether every canvas is measured or the winners only; None is every canvas of up
             to `MOST_CLASSES` classes.
-        facts: Further provenance.
     """
-    found = search.patterns(**facts)
+    found = search.patterns()
     targets = search.canvases.targets
     if canvases is None:
         canvases = "all" if len(targets.unique()) <= MOST_CLASSES else "winners"
@@ -181,10 +178,7 @@ def measure_search(
         rows = torch.isin(search.owned, won).nonzero().flatten()
     found = found.measured(search.subject, pattern_sizes, measure_on, rows)
     parts = gather_to_first((search.owned, found))
-    if not parts:
-        return None
-    order = torch.cat([owned for owned, _ in parts]).argsort()
-    return PatternSet.joined([part for _, part in parts])[order]
+    return PatternSet.joined(parts) if parts else None
 
 
 def random_classes(number: int, num_classes: int, seed: int) -> list[int]:

@@ -151,8 +151,9 @@ def test_a_subset_has_its_own_measurements():
     three.masks[1] = three.masks[1].roll(1, 1)  # another pixel turns nobody
     found = measured(three)
     assert found[torch.tensor([1])].power.attack_success_rate[0, 0] == 0
-    joined = PatternSet.joined([found[torch.tensor([2])], found[torch.tensor([1, 0])]])
-    assert torch.equal(joined.power.attack_success_rate, found.power.attack_success_rate[[2, 1, 0]])
+    parts = [(rows, found[rows]) for rows in (torch.tensor([2]), torch.tensor([1, 0]))]
+    rates = PatternSet.joined(parts).power.attack_success_rate
+    assert torch.equal(rates, found.power.attack_success_rate)
     some = three.measured(
         Subject(bright_corner()[0], MemoryImages(bright_corner()[1], LABELS), ("off", "on")),
         [0.25],
