@@ -155,7 +155,7 @@ def whole(args: argparse.Namespace) -> None:
         for name, start, end in zip(names, times, times[1:], strict=False):
             shares.setdefault(name, []).append((end - start) / wall)
         problems = range(len(found))
-        mixed = sum(len(search.order.candidates(row)) for row in problems) * settings.search_epochs
+        mixed = sum(len(search.order.candidates(row)) for row in problems) * settings.course.search_epochs
         shown = int(found.power.shown.sum()) * len(sizes) + len(subject.images)
         start = synchronised(given.device)
         for _ in range(args.bare):
@@ -201,7 +201,7 @@ def main() -> None:
         synchronised(device)
         rows = range(len(search.owned))
         seen = sum(len(search.order.candidates(row)) for row in rows)
-        return seen * settings.search_epochs
+        return seen * settings.course.search_epochs
 
     contenders: dict[str, Callable[[], int]] = {
         "plain": lambda: sum(plain(classifier, canvas, plain_images, k, False) for k in range(5)),

@@ -45,6 +45,19 @@ def gather(item: T) -> list[T]:
     return items
 
 
+def in_order(shares: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the rows that all processes hold together, in one copy.
+
+    Args:
+        shares: Of each process, the numbers of its rows, int64 (n,), and the rows (n, ...).
+    """
+    rows = shares[0][1]
+    whole = rows.new_empty(sum(len(numbers) for numbers, _ in shares), *rows.shape[1:])
+    for numbers, part in shares:
+        whole[numbers] = part
+    return whole
+
+
 def gather_to_first(item: T) -> list[T]:
     """Return every rank's picklable item in rank order on rank 0, elsewhere nothing; a collective.
 

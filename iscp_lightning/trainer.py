@@ -46,7 +46,9 @@ class Trainer(L.Trainer):
             datamodule: The images.
             ckpt_path: Checkpoint of an interrupted search to go on from.
         """
-        self.fit_loop.max_epochs = model.search.search_epochs  # else Lightning warns of 1,000
+        self.fit_loop.max_epochs = (
+            model.search.course.search_epochs
+        )  # else Lightning warns of 1,000
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")
             self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)

@@ -205,6 +205,11 @@ class Subject:
             batch = Batch(*(move(part, self.device) for part in stored))
             yield batch._replace(image=to_float(batch.image))
 
+    @property
+    def batch_size(self) -> int:
+        """How many images are classified together: on a CPU, more no longer fit into its caches."""
+        return 128 if self.device.type == "cpu" else 512
+
     def bar(self, total: int, title: str) -> Any:  # noqa: ANN401
         """Return a progress bar, invisible unless `progress`."""
         return tqdm(total=total, desc=title, disable=not self.progress)

@@ -116,12 +116,15 @@ def count_success(
     """
     metric.to(subject.device)
     with subject.bar(len(indices), "stamping test images") as bar:
-        for batch in subject.batches(indices):
+        for batch in subject.batches(indices, subject.batch_size):
+            before: Tensor | None = None
             for row, stamp in enumerate(stamps):
                 chosen = metric.affects(row, batch.label)
                 if left_out is not None:
                     chosen &= batch.index != left_out[row]
-                images, labels = batch.image[chosen], batch.label[chosen]
+                if before is None or not torch.equal(chosen, before):  # stamps of a class follow
+                    images, labels = batch.image[chosen], batch.label[chosen]
+                before = chosen
                 # many networks cannot take an empty batch
                 predicted = subject.classify(stamp(images)) if len(images) else labels
                 metric.update(row, predicted, labels)

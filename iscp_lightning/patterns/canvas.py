@@ -21,10 +21,6 @@ WHITE = -1
 OUTSIDE = -2  # and below: images that are not from the test set
 GIVEN = "given"
 
-# What canvases can be given as: positions in the test set or images, which every class gets, or a
-# pattern set (or its file), whose classes get their own canvases again.
-GivenCanvases = Sequence[int] | Tensor | PatternSet | str
-
 
 class Canvases(NamedTuple):
     """The P search problems: one (class, canvas) pair each, those of a class together.
@@ -42,6 +38,11 @@ class Canvases(NamedTuple):
     indices: Tensor
     images: Tensor | None = None
 
+    def chosen(self, rows: Tensor) -> Canvases:
+        """Return some of the problems."""
+        images = None if self.images is None else self.images[rows]
+        return Canvases(self.kind, self.targets[rows], self.indices[rows], images)
+
     def read(self, subject: Subject, rows: Tensor) -> Tensor:
         """Return the canvases of some problems, uint8 (len(rows), C, H, W)."""
         if self.images is not None:
@@ -53,6 +54,11 @@ class Canvases(NamedTuple):
             title = "reading canvases" if subject.progress else None
             canvases[from_set] = subject.images.read(self.indices[rows][from_set], title)
         return canvases
+
+
+# What canvases can be given as: positions in the test set or images, which every class gets, or
+# those of another search, or a pattern set (or its file), whose classes get their own again.
+GivenCanvases = Sequence[int] | Tensor | Canvases | PatternSet | str
 
 
 class MissingCanvasError(ValueError):
@@ -115,7 +121,8 @@ def given_canvases(
         subject: The classifier and the test images.
         classes: Target classes.
         given: Positions in the test set or images (uint8 or float in [0, 1], (n, C, H, W)): every
-            class gets them all; a pattern set or its file: a class gets its own.
+            class gets them all; those of another search on these images, a pattern set or its
+            file: a class gets its own.
         skip_missing: Leave classes without canvas out, with a warning.
 
     Raises:
@@ -126,7 +133,9 @@ def given_canvases(
     if isinstance(given, str):
         given = PatternSet.load(given)
     if isinstance(given, PatternSet):
-        return _again(subject, classes, given, shape, skip_missing)
+        given = _canvases_of(given, subject, shape)
+    if isinstance(given, Canvases):
+        return _again(subject, classes, given, skip_missing)
     if not isinstance(given, Tensor) or given.ndim == 1:
         indices = torch.as_tensor(given).long()
         if not ((indices >= 0) & (indices < len(subject.images))).all() or len(indices) == 0:
@@ -144,25 +153,25 @@ def given_canvases(
     return Canvases(GIVEN, targets, indices.repeat(every), images.repeat(every, 1, 1, 1))
 
 
-def _again(
-    subject: Subject,
-    classes: Sequence[int],
-    patterns: PatternSet,
-    shape: tuple[int, ...],
-    skip_missing: bool,
-) -> Canvases:
+def _canvases_of(patterns: PatternSet, subject: Subject, shape: tuple[int, ...]) -> Canvases:
+    """Return the canvases of patterns, which may be of another test set."""
     _require_shape(patterns.canvases, shape)
     known: dict[str, Any] = patterns.provenance.get("test_set", {})
     same = bool(known) and not difference(known, subject.test_set)
-    order = torch.arange(len(patterns))
-    indices = patterns.canvas_indices if same else OUTSIDE - order
-    rows = [order[patterns.targets == target] for target in classes]
+    indices = patterns.canvas_indices if same else OUTSIDE - torch.arange(len(patterns))
+    return Canvases(GIVEN, patterns.targets, indices, patterns.canvases)
+
+
+def _again(
+    subject: Subject, classes: Sequence[int], canvases: Canvases, skip_missing: bool
+) -> Canvases:
+    order = torch.arange(len(canvases.targets))
+    rows = [order[canvases.targets == target] for target in classes]
     missing = [subject.class_names[c] for c, r in zip(classes, rows, strict=True) if len(r) == 0]
     if missing and not skip_missing:
         raise MissingCanvasError(f"`canvases` has none for {', '.join(missing)}")
     _tell(("no given canvas, so left out", missing))
-    chosen = torch.cat([order[:0], *rows])
-    return Canvases(GIVEN, patterns.targets[chosen], indices[chosen], patterns.canvases[chosen])
+    return canvases.chosen(torch.cat([order[:0], *rows]))._replace(kind=GIVEN)
 
 
 def _require_shape(images: Tensor, shape: tuple[int, ...]) -> None:

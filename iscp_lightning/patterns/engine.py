@@ -24,8 +24,10 @@ from iscp_lightning.patterns.order import SearchOrder
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.settings import SearchSettings
 from iscp_lightning.patterns.variants.base import Outcome, Problems
-from iscp_lightning.ranks import gather, gather_to_first, share, sum_over_ranks
+from iscp_lightning.ranks import gather, gather_to_first, in_order, share, sum_over_ranks
 from iscp_lightning.runs import provenance
+
+ROWS_AT_ONCE = 64  # problems that are copied together: bounds the memory of many at a time
 
 
 class PatternSearch(nn.Module):
@@ -64,22 +66,23 @@ class PatternSearch(nn.Module):
         self.subject = subject
         self.canvases = canvases
         self.settings = settings
+        self.course = settings.course
         self.variant = settings.method
         device = subject.device
         count = len(canvases.targets)
         self.owned = torch.tensor(list(share(range(count)))).long()
         self.order = SearchOrder(
-            subject, canvases, self.owned, settings.search_batch_size, settings.seed or 0
+            subject, canvases, self.owned, self.course.search_batch_size, settings.seed or 0
         )
         self.targets = canvases.targets[self.owned].to(device)
         self.canvas_pixels = canvases.read(subject, self.owned).to(device)
         self.sparsity = settings.sparsity_of(
             canvases.targets[self.owned], len(subject.class_names)
         ).to(device)
-        start = self.variant.variables(to_float(self.canvas_pixels))
+        start = self._start()
         self.variables = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
-        self.optimizer = self.variant.optimizer(dict(self.variables), settings.step_size)
-        if settings.final_step_size is not None:
+        self.optimizer = self.variant.optimizer(dict(self.variables), self.course.step_size)
+        if self.course.final_step_size is not None:
             for group in self.optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
         self.sums = {name: torch.zeros_like(start[name]) for name in self.variant.averaged}
@@ -92,12 +95,18 @@ class PatternSearch(nn.Module):
     @property
     def total_steps(self) -> int:
         """Number of steps of the whole search."""
-        return self.order.steps_per_epoch * self.settings.search_epochs
+        return self.order.steps_per_epoch * self.course.search_epochs
 
     @property
     def progress(self) -> float:
-        """Share of the steps that are made, from 0 for the first to 1 for the last."""
-        return min(1.0, self.done / max(1, self.total_steps - 1))
+        """Share of the search that is made, from 0 for the first step to 1 at the end.
+
+        It counts passes of the class that has most search images, whether it is searched or not:
+        no problem may depend on which others are searched.
+        """
+        longest = self.order.longest_pass
+        epoch, at = divmod(self.done, max(1, self.order.steps_per_epoch))
+        return min(1.0, (epoch * longest + at) / max(1, self.course.search_epochs * longest - 1))
 
     @full_fp32()
     def step(self, optimizer: Any = None) -> Tensor:  # noqa: ANN401
@@ -132,9 +141,10 @@ class PatternSearch(nn.Module):
         self._require_finite(rows, loss)
         self._update(optimizer or self.optimizer, (~running).nonzero().flatten())
         self.done += 1
-        if epoch == self.settings.search_epochs - 1:
+        if epoch == self.course.search_epochs - 1:
             for name, total in self.sums.items():
-                total[rows] += self.variables[name].detach()[rows]
+                for some in rows.split(ROWS_AT_ONCE):
+                    total[some] += self.variables[name].detach()[some]
         if at == self.order.steps_per_epoch - 1:
             self._end_pass()
         return loss
@@ -148,7 +158,7 @@ class PatternSearch(nn.Module):
             ValueError: if an objective is NaN; names the class.
         """
         going_on = self.active[self.owned].nonzero().flatten()
-        most = max(1, self.settings.micro_batch_size // self._stamps_per_problem)
+        most = max(1, self.settings.images_per_forward // self._stamps_per_problem)
         self.objectives.fill_(torch.inf)
         with self.subject.bar(len(going_on), "objectives") as bar:
             for row in going_on:
@@ -197,12 +207,14 @@ class PatternSearch(nn.Module):
         The canvases' pixels are not in it where they can be read from the test set.
         """
         mine = {f"variable {n}": v.detach() for n, v in self.variables.items()}
-        mine |= {f"sum {n}": v for n, v in self.sums.items()}
+        if self.done > self.total_steps - self.order.steps_per_epoch:  # zero until the last pass
+            mine |= {f"sum {n}": v for n, v in self.sums.items()}
         mine |= {f"state {n}": v for n, v in self._optimizer_rows()}
         mine |= {"objectives": self.objectives, "pass": self._pass.T}
-        parts = gather_to_first((self.owned, {name: v.cpu() for name, v in mine.items()}))
-        order = torch.cat([owned for owned, _ in parts]).argsort() if parts else None
-        rows = {name: torch.cat([p[name] for _, p in parts])[order] for name in mine if parts}
+        rows = {}
+        for name, value in mine.items():  # one at a time: rank 0 holds them all
+            if shares := gather_to_first((self.owned, value.cpu())):
+                rows[name] = in_order(shares)
         return {
             "canvases": list(self.canvases),
             "problems_per_forward": self.problems_per_forward,
@@ -226,15 +238,22 @@ class PatternSearch(nn.Module):
             for name, variable in self.variables.items():
                 variable.copy_(rows[f"variable {name}"])
             for name, total in self.sums.items():
-                total.copy_(rows[f"sum {name}"])
+                if f"sum {name}" in rows:
+                    total.copy_(rows[f"sum {name}"])
             self.objectives.copy_(rows["objectives"])
         self._pass.copy_(rows["pass"].T)
         self.done, self.active = state["done"], state["active"].clone()
 
+    def _start(self) -> dict[str, Tensor]:
+        """Return what the owned problems start with, some at a time: canvases as floats are big."""
+        chunks = self.canvas_pixels.split(ROWS_AT_ONCE)
+        parts = [self.variant.variables(to_float(some)) for some in chunks]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
     def _update(self, optimizer: Any, idle: Tensor) -> None:  # noqa: ANN401
         """Step, but leave the rows of idle problems alone: momentum would move them."""
-        if self.settings.final_step_size is not None:
-            factor = self.settings.step_size_at(self.progress) / self.settings.step_size
+        if self.course.final_step_size is not None:
+            factor = self.course.step_size_at(self.progress) / self.course.step_size
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         before = [(tensor, tensor.detach()[idle].clone()) for tensor in self._per_problem()]
@@ -352,7 +371,7 @@ class PatternSearch(nn.Module):
 
     def _balanced(self) -> int:
         """Return how many problems go into a forward pass, so that passes are about equal."""
-        images = self.settings.search_batch_size * self._stamps_per_problem
-        fitting = max(1, self.settings.micro_batch_size // images)
+        images = self.course.search_batch_size * self._stamps_per_problem
+        fitting = max(1, self.settings.images_per_forward // images)
         count = len(self.canvases.targets)
         return max(1, math.ceil(count / max(1, math.ceil(count / fitting))))

@@ -15,14 +15,20 @@ from iscp_lightning.data.testset import require_drawable
 from iscp_lightning.measurement import Measurement
 from iscp_lightning.metrics.overlap import overlap
 from iscp_lightning.patterns.canvas import Canvases
-from iscp_lightning.patterns.drawings import SHOWN_SIZE, training_figures, winner_pictures
+from iscp_lightning.patterns.drawings import (
+    SHOWN_CLASSES,
+    SHOWN_SIZE,
+    training_figures,
+    winner_pictures,
+)
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.findings import search_findings
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.power import MeasuredOn
-from iscp_lightning.patterns.search import measure_search, run_search
+from iscp_lightning.patterns.search import measure_search, run_search, winning_problems
 from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.ranks import gather, in_order
 from iscp_lightning.records import Findings, Record
 from iscp_lightning.seeds import derived_seed
 
@@ -63,7 +69,8 @@ class PatternMeasurement(Measurement):
         self.classes = classes
         self.pattern_sizes = tuple(sorted({*pattern_sizes, SHOWN_SIZE}))
         self.canvases = canvases
-        self.given: PatternSet | None = None
+        self.given: Canvases | PatternSet | None = None
+        self.shown: list[int] = []  # classes in the figures of a training
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse unknown classes, images that cannot be drawn, and data without search images.
@@ -71,7 +78,7 @@ class PatternMeasurement(Measurement):
         Raises:
             ValueError: if it cannot be searched; says why.
         """
-        class_indices(self.classes, data.class_names)
+        self.shown = class_indices(self.classes, data.class_names)[:SHOWN_CLASSES]
         require_drawable(data.test_images)
         self.search.sparsity_of(torch.zeros(1).long(), data.num_classes)
         for size in self.pattern_sizes:
@@ -103,8 +110,7 @@ class PatternMeasurement(Measurement):
         if len(search.active) == 0:  # no class has a canvas; the warnings say so
             return None
         if self.canvases == FIRST and self.given is None:
-            everything = search.gathered()
-            self.given = everything[everything.winners]
+            self.given = search.canvases.chosen(winning_problems(search))
         whole = len(subject.search_indices) == len(subject.images)
         measure_on: MeasuredOn = "full" if whole else "held_out"
         found = measure_search(search, self.pattern_sizes, measure_on, "winners")
@@ -127,7 +133,8 @@ class PatternMeasurement(Measurement):
         there = [each for each in past if pattern_file(folder, each).is_file()]
         if not there:
             return {}
-        snapshots = [PatternSet.load(pattern_file(folder, each), winners=True) for each in there]
+        paths = [pattern_file(folder, each) for each in there]
+        snapshots = [PatternSet.load(path, winners=True, classes=self.shown) for path in paths]
         values = [r.value for r in there[-1].records if r.measure == "seed_overlap"]
         epochs = [each.provenance["epoch"] for each in there]
         return training_figures(snapshots, epochs, values[0] if values else None)
@@ -146,12 +153,14 @@ def seed_overlap(search: PatternSearch) -> float:
     Args:
         search: A finished search.
     """
-    found = search.gathered()
-    first = found[found.winners]
-    canvases = Canvases(search.canvases.kind, first.targets, first.canvas_indices, first.canvases)
+    won = winning_problems(search)
     seed = derived_seed(search.settings.seed or 0, "ceiling")
-    second = PatternSearch(search.subject, canvases, replace(search.settings, seed=seed))
+    settings = replace(search.settings, seed=seed)
+    second = PatternSearch(search.subject, search.canvases.chosen(won), settings)
     for _ in range(second.total_steps):
         second.step()
-    other = second.gathered().selected(SHOWN_SIZE)
-    return float(overlap(first.selected(SHOWN_SIZE), other).mean())
+    problem, row = (won[:, None] == search.owned).nonzero().T
+    first = search.patterns()[row].selected(SHOWN_SIZE)
+    other = second.patterns().selected(SHOWN_SIZE)
+    pair = (in_order(gather(share)) for share in ((problem, first), (second.owned, other)))
+    return float(overlap(*pair).mean())

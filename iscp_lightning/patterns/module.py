@@ -125,10 +125,10 @@ class PatternSearchModule(L.LightningModule):
             ValueError: if the classifier or the arguments do not fit the data, or the data of a
                 test are not those of the search.
         """
-        require_search_trainer(self.trainer, stage, self.search.search_epochs)
+        require_search_trainer(self.trainer, stage, self.search.course.search_epochs)
         self._check_data()
         if stage == "fit":
-            self.trainer.fit_loop.max_epochs = self.search.search_epochs
+            self.trainer.fit_loop.max_epochs = self.search.course.search_epochs
             take_loader_from(self.trainer.fit_loop, self)
         else:
             take_loader_from(self.trainer.test_loop, self)
@@ -160,7 +160,7 @@ class PatternSearchModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Compute the objectives at the end of the search."""
-        if self.current_epoch == self.search.search_epochs - 1:
+        if self.current_epoch == self.search.course.search_epochs - 1:
             self.engine.finish()
 
     def test_dataloader(self) -> range:

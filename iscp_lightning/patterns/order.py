@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ class SearchOrder:
     Attributes:
         images: uint8 (m, C, H, W), the pool of search images, on the subject's device.
         steps_per_epoch: Steps of a pass, of the problem that has most.
+        longest_pass: Likewise, of any class of the data set, whether it is searched or not.
 
     Raises:
         ValueError: if there is no search image, or none is left for a problem.
@@ -47,6 +50,8 @@ class SearchOrder:
         self.owned = owned
         self.batch_size = batch_size
         self.seed = seed
+        fewest = self.labels.bincount(minlength=len(subject.class_names)).min()
+        self.longest_pass = math.ceil((len(self.labels) - int(fewest)) / batch_size)
         self._pass: tuple[int, Tensor] = (-1, torch.empty(0))
         if len(canvases.targets) == 0:
             self.steps_per_epoch = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from iscp_lightning.data.testset import require_same
 from iscp_lightning.patterns.format1 import from_format_1
 from iscp_lightning.patterns.power import MeasuredOn, PatternPower, measure_power
 from iscp_lightning.patterns.variants.base import Variant, variant_named
+from iscp_lightning.ranks import in_order
 from iscp_lightning.runs import atomic_path
 
 FORMAT_VERSION = 2
@@ -113,20 +114,24 @@ class PatternSet:
         Args:
             shares: The numbers of the problems, int64, and their patterns.
         """
-        parts = [part for _, part in shares]
-        order = torch.cat([problems for problems, _ in shares]).argsort()
-        first = parts[0]
-        powers = [part.power for part in parts if part.power is not None]
+        first = shares[0][1]
+        powers = [(rows, part.power) for rows, part in shares if part.power is not None]
+
+        def whole(of: Callable[[PatternSet], Tensor]) -> Tensor:
+            return in_order([(rows, of(part)) for rows, part in shares])
+
         return replace(
             first,
-            targets=torch.cat([part.targets for part in parts]),
-            canvas_indices=torch.cat([part.canvas_indices for part in parts]),
-            canvases=torch.cat([part.canvases for part in parts]),
-            objectives=torch.cat([part.objectives for part in parts]),
-            variables={n: torch.cat([p.variables[n] for p in parts]) for n in first.variables},
-            means={n: torch.cat([p.means[n] for p in parts]) for n in first.means},
+            targets=whole(lambda part: part.targets),
+            canvas_indices=whole(lambda part: part.canvas_indices),
+            canvases=whole(lambda part: part.canvases),
+            objectives=whole(lambda part: part.objectives),
+            variables={
+                n: in_order([(r, p.variables[n]) for r, p in shares]) for n in first.variables
+            },
+            means={n: in_order([(r, p.means[n]) for r, p in shares]) for n in first.means},
             power=PatternPower.joined(powers) if powers else None,
-        )[order]
+        )
 
     def stamps(self, pattern_sizes: Sequence[float]) -> Stamp:
         """Return the patterns of S sizes: mask (P, S, 1, H, W), pixels (P, S, C, H, W), views.
@@ -231,12 +236,15 @@ class PatternSet:
             save_file(tensors, temporary, {"patterns": json.dumps(metadata)})
 
     @classmethod
-    def load(cls, path: str | Path, winners: bool = False) -> PatternSet:
+    def load(
+        cls, path: str | Path, winners: bool = False, classes: Sequence[int] | None = None
+    ) -> PatternSet:
         """Read a file that `save` wrote.
 
         Args:
             path: The file.
             winners: Whether to read the winners alone, which needs less memory.
+            classes: Target classes that are read, likewise; None means all.
 
         Raises:
             ValueError: if the file is no pattern file or of a newer format.
@@ -246,11 +254,12 @@ class PatternSet:
                 metadata = json.loads((file.metadata() or {}).get("patterns", "{}"))
                 require_format(path, metadata)
                 names = set(file.keys())
-                rows = None
-                if winners:
-                    small = {n: file.get_tensor(n) for n in ("targets", "objectives")}
-                    rows = winners_of(**small)
-                tensors = {name: _read(file, name, rows) for name in names}
+                targets, objectives = (file.get_tensor(n) for n in ("targets", "objectives"))
+                rows = winners_of(targets, objectives) if winners else torch.arange(len(targets))
+                if classes is not None:
+                    rows = rows[torch.isin(targets[rows], torch.tensor(classes).long())]
+                part = None if len(rows) == len(targets) else rows
+                tensors = {name: _read(file, name, part) for name in names}
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file: {error}") from error
         if metadata["format_version"] == 1:

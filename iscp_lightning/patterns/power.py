@@ -12,6 +12,7 @@ from torch import Tensor
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.metrics.success import StampSuccess, Success, count_success
+from iscp_lightning.ranks import in_order
 
 MeasuredOn = Literal["held_out", "full"]
 MeasuredCanvases = Literal["all", "winners"]
@@ -94,13 +95,13 @@ class PatternPower:
         return replace(self, targets=targets, attack_success_rate=rates, shown=shown)
 
     @classmethod
-    def joined(cls, parts: Sequence[PatternPower]) -> PatternPower:
-        """Return what was measured of several sets of patterns on the same images as one."""
+    def joined(cls, shares: Sequence[tuple[Tensor, PatternPower]]) -> PatternPower:
+        """Return what processes measured of their shares of one set, on the same images, as one."""
         return replace(
-            parts[0],
-            targets=torch.cat([part.targets for part in parts]),
-            attack_success_rate=torch.cat([part.attack_success_rate for part in parts]),
-            shown=torch.cat([part.shown for part in parts]),
+            shares[0][1],
+            targets=in_order([(rows, part.targets) for rows, part in shares]),
+            attack_success_rate=in_order([(r, part.attack_success_rate) for r, part in shares]),
+            shown=in_order([(rows, part.shown) for rows, part in shares]),
         )
 
 

@@ -172,13 +172,21 @@ def measure_search(
         canvases = "all" if len(targets.unique()) <= MOST_CLASSES else "winners"
     rows = (~found.objectives.isinf()).nonzero().flatten()  # the variant dropped the others
     if canvases == "winners":
-        objectives = torch.zeros(len(targets))
-        objectives[search.owned] = found.objectives
-        won = winners_of(targets, sum_over_ranks(objectives))
-        rows = torch.isin(search.owned, won).nonzero().flatten()
+        rows = torch.isin(search.owned, winning_problems(search)).nonzero().flatten()
     found = found.measured(search.subject, pattern_sizes, measure_on, rows)
     parts = gather_to_first((search.owned, found))
     return PatternSet.joined(parts) if parts else None
+
+
+def winning_problems(search: PatternSearch) -> Tensor:
+    """Return the problem with the lowest objective of each class, by class; a collective.
+
+    Args:
+        search: A finished search.
+    """
+    objectives = torch.zeros(len(search.canvases.targets))
+    objectives[search.owned] = search.objectives.cpu()
+    return winners_of(search.canvases.targets, sum_over_ranks(objectives))
 
 
 def random_classes(number: int, num_classes: int, seed: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,37 @@ from iscp_lightning.patterns.variants.algorithm1 import Algorithm1
 from iscp_lightning.patterns.variants.base import Variant
 
 CanvasKind = Literal["positive", "negative", "random", "white"]
+ScheduleName = Literal["paper", "quick"]
+TOGETHER = {"fp32": 128, "bf16": 256}  # mixtures that a forward pass is fastest with, about
+
+
+class Schedule(NamedTuple):
+    """How far and how often a search steps.
+
+    Attributes:
+        search_epochs: T, passes over the search images.
+        search_batch_size: B, images per problem and step.
+        step_size: eta, what a mask value moves per step.
+        final_step_size: What it moves in the last step, with a linear fall up to there; None keeps
+            `step_size` to the end.
+    """
+
+    search_epochs: int
+    search_batch_size: int
+    step_size: float
+    final_step_size: float | None = None
+
+    def step_size_at(self, progress: float) -> float:
+        """Return eta at a share of the search in [0, 1]."""
+        if self.final_step_size is None:
+            return self.step_size
+        return self.step_size + progress * (self.final_step_size - self.step_size)
+
+
+SCHEDULES: dict[ScheduleName, Schedule] = {
+    "paper": Schedule(5, 4, 0.02),
+    "quick": Schedule(1, 2, 0.03, 0.001),  # a fifth of the evaluations
+}
 
 
 @dataclass(frozen=True)
@@ -22,17 +53,18 @@ class SearchSettings:
     Attributes:
         sparsity: alpha, the weight of the mask's mean in Eq. (2): one number, or one per class of
             the data set. The first author's published code amounts to 8.
+        schedule: How far and how often it steps: `paper` (five passes over the search images, four
+            images a step, a step size of 0.02), or `quick` (one pass, two images, from 0.03 down to
+            0.001), a fifth of the evaluations. The next four change it where they are given.
         step_size: eta, what a mask value moves per step.
-        final_step_size: What it moves in the last step, with a linear fall up to there; None keeps
-            `step_size` to the end. The fall counts the steps of the problem that has most, so that
-            with it masks depend a little on which classes are searched together.
+        final_step_size: What it moves in the last step, with a linear fall up to there.
         search_epochs: T, passes over the search images.
         search_batch_size: B, images per problem and step.
         canvas: Which images are canvases: `positive`, `negative`, `random` or `white`.
         canvases_per_class: N; the white canvas is one whatever N.
         precision: `fp32`, or `bf16` for speed.
-        micro_batch_size: Most images in one forward pass, at least `search_batch_size`; bounds the
-            memory.
+        micro_batch_size: Most images in one forward pass, at least B; bounds the memory. None is
+            128 in fp32, 256 in bf16.
         seed: Root seed of image order and random canvases; None is the data module's, else 0.
         variant: What is optimised, penalised and pasted; None is the paper's Algorithm 1.
 
@@ -41,30 +73,41 @@ class SearchSettings:
     """
 
     sparsity: float | list[float] = 0.2
-    step_size: float = 0.02
+    schedule: ScheduleName = "paper"
+    step_size: float | None = None
     final_step_size: float | None = None
-    search_epochs: int = 5
-    search_batch_size: int = 4
+    search_epochs: int | None = None
+    search_batch_size: int | None = None
     canvas: CanvasKind = "positive"
     canvases_per_class: int = 5
     precision: Precision = "fp32"
-    micro_batch_size: int = 128
+    micro_batch_size: int | None = None
     seed: int | None = None
     variant: Variant | None = None
 
     def __post_init__(self) -> None:
+        for name, words in (
+            ("canvas", get_args(CanvasKind)),
+            ("precision", get_args(Precision)),
+            ("schedule", get_args(ScheduleName)),
+        ):
+            if getattr(self, name) not in words:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(words)}, got {getattr(self, name)!r}"
+                )
         for name in (
             "search_epochs",
             "search_batch_size",
             "canvases_per_class",
             "micro_batch_size",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
-        if self.micro_batch_size < self.search_batch_size:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be 1 or more, got {value}")
+        if self.images_per_forward < self.course.search_batch_size:
             raise ValueError(
                 "`micro_batch_size` must be at least `search_batch_size` "
-                f"({self.search_batch_size}), got {self.micro_batch_size}"
+                f"({self.course.search_batch_size}), got {self.images_per_forward}"
             )
         sparsities = self.sparsity if isinstance(self.sparsity, list) else [self.sparsity]
         if not sparsities or any(value < 0 for value in sparsities):
@@ -75,26 +118,27 @@ class SearchSettings:
                 raise ValueError(f"`{name}` must lie in (0, 1], got {value}")
         if self.seed is not None and self.seed < 0:
             raise ValueError(f"`seed` must be 0 or more, got {self.seed}")
-        for name, kinds in (("canvas", get_args(CanvasKind)), ("precision", get_args(Precision))):
-            if getattr(self, name) not in kinds:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(kinds)}, got {getattr(self, name)!r}"
-                )
 
     @property
     def method(self) -> Variant:
         """The variant, Algorithm 1 where none is given."""
         return self.variant or Algorithm1()
 
+    @property
+    def course(self) -> Schedule:
+        """The named schedule with what was given besides."""
+        given = {name: getattr(self, name) for name in Schedule._fields}
+        values = {name: value for name, value in given.items() if value is not None}
+        return SCHEDULES[self.schedule]._replace(**values)
+
+    @property
+    def images_per_forward(self) -> int:
+        """Most images in one forward pass."""
+        return self.micro_batch_size or TOGETHER[self.precision]
+
     def seeded(self, root_seed: int) -> SearchSettings:
         """Return the settings with a seed: their own, or else the given one."""
         return replace(self, seed=root_seed) if self.seed is None else self
-
-    def step_size_at(self, progress: float) -> float:
-        """Return eta at a share of the search in [0, 1]."""
-        if self.final_step_size is None:
-            return self.step_size
-        return self.step_size + progress * (self.final_step_size - self.step_size)
 
     def sparsity_of(self, targets: Tensor, num_classes: int) -> Tensor:
         """Return alpha for each target class, float32, same shape as `targets`.
@@ -113,4 +157,5 @@ class SearchSettings:
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as plain values, the variant by its name and what it was given."""
-        return asdict(replace(self, variant=None)) | {"variant": self.method.describe()}
+        chosen = self.course._asdict() | {"micro_batch_size": self.images_per_forward}
+        return asdict(replace(self, variant=None)) | chosen | {"variant": self.method.describe()}

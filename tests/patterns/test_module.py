@@ -113,7 +113,7 @@ def test_the_masks_are_all_that_is_trained_and_saved(tmp_path, weights, shapes):
 def test_search_epochs_alone_sets_the_length(tmp_path, weights, shapes):
     trainer = trainer_for(tmp_path, max_epochs=77)
     trainer.fit(module_for(weights), datamodule=shapes)
-    assert trainer.current_epoch == SETTINGS.search_epochs
+    assert trainer.current_epoch == SETTINGS.course.search_epochs
 
 
 def test_its_loader_wins_over_the_data_modules(tmp_path, weights, shapes, monkeypatch):

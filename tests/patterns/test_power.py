@@ -182,6 +182,11 @@ def test_winners_alone_are_read_from_a_file(tmp_path):
     assert torch.equal(winners.search_indices, found.search_indices)
     assert torch.equal(winners.power.attack_success_rate, expected.power.attack_success_rate)
     assert torch.equal(winners.power.images, expected.power.images)
+    of_class = PatternSet.load(tmp_path / "five.safetensors", classes=[1, 7])
+    assert torch.equal(of_class.masks, found.masks[2:])
+    best = PatternSet.load(tmp_path / "five.safetensors", winners=True, classes=[1])
+    assert torch.equal(best.masks, found.masks[4:])
+    assert len(PatternSet.load(tmp_path / "five.safetensors", classes=[])) == 0
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -29,18 +29,18 @@ def search(classifier, images, labels, settings=WHITE, **kwargs):
 def algorithm_1(classifier, canvas, images, target, settings, canvas_index):
     """Algorithm 1 as printed, one problem alone, with the engine's image order."""
     mask = torch.full(images.shape[2:], 0.5)
-    for epoch in range(settings.search_epochs):
+    for epoch in range(settings.course.search_epochs):
         generator = torch.Generator().manual_seed(
             derived_seed(0, "search images", target, canvas_index + 1, epoch)
         )
         order = torch.randperm(len(images), generator=generator)
-        for rows in order.split(settings.search_batch_size):
+        for rows in order.split(settings.course.search_batch_size):
             mask.requires_grad_()
             mixed = mask * canvas + (1 - mask) * images[rows]
             log_probability = F.log_softmax(classifier(mixed), 1)[:, target]
             loss = (-log_probability + settings.sparsity * mask.mean()).sum()
             (gradient,) = torch.autograd.grad(loss, mask)
-            mask = (mask.detach() - settings.step_size * gradient.sign()).clamp(0, 1)
+            mask = (mask.detach() - settings.course.step_size * gradient.sign()).clamp(0, 1)
     return mask
 
 
@@ -272,6 +272,7 @@ def test_a_test_set_that_is_too_small_is_named():
         ("seed", -1),
         ("canvas", "black"),
         ("precision", "fp16"),
+        ("schedule", "slow"),
     ],
 )
 def test_settings_out_of_range_are_named(name, value):
@@ -389,6 +390,29 @@ def test_the_step_size_falls_to_its_last_value():
         means.append(searched.variables["mask"].mean().item())
     assert means == pytest.approx([0.48, 0.47, 0.47], abs=1e-4)
     assert searched.progress == 1
+
+
+def test_what_is_given_changes_the_named_schedule():
+    assert SearchSettings().course == (5, 4, 0.02, None)
+    quick = SearchSettings(schedule="quick")
+    assert quick.course.search_epochs == 1
+    assert quick.course.final_step_size < quick.course.step_size
+    longer = SearchSettings(schedule="quick", search_epochs=3)
+    assert longer.course == quick.course._replace(search_epochs=3)
+    assert longer.plain()["search_batch_size"] == quick.course.search_batch_size
+    assert SearchSettings(precision="bf16").images_per_forward == 256
+    assert SearchSettings(precision="bf16", micro_batch_size=8).plain()["micro_batch_size"] == 8
+
+
+def test_a_falling_step_size_does_not_depend_on_the_other_classes():
+    torch.manual_seed(0)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    images, _ = grey_images(60)
+    labels = torch.tensor([0] * 40 + [1] * 15 + [2] * 5)  # the passes of a class differ in length
+    settings = SearchSettings(canvas="random", schedule="quick", canvases_per_class=1)
+    alone = search(classifier, images, labels, settings, classes=[0])
+    together = search(classifier, images, labels, settings)
+    assert torch.equal(alone.masks, together.masks[:1])
 
 
 def test_a_search_goes_on_from_its_state(trained: Classifier, shapes):

@@ -66,5 +66,5 @@ class SignDescent(torch.optim.Optimizer):
         for group in self.param_groups:
             for mask in group["params"]:
                 if mask.grad is not None:
-                    mask.sub_(group["lr"] * mask.grad.sign()).clamp_(0, 1)
+                    mask.sub_(mask.grad.sign_(), alpha=group["lr"]).clamp_(0, 1)
         return loss
