@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo lint test clean
+.PHONY: demo lint test test-gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m iscp_lightning fit
@@ -15,7 +15,10 @@ lint: $(VENV)/tested
 	$(BIN)/mypy
 
 test: $(VENV)/tested
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-gpu: $(VENV)/tested
+	$(BIN)/python -m pytest tests/gpu
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

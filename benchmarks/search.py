@@ -155,7 +155,10 @@ def whole(args: argparse.Namespace) -> None:
         for name, start, end in zip(names, times, times[1:], strict=False):
             shares.setdefault(name, []).append((end - start) / wall)
         problems = range(len(found))
-        mixed = sum(len(search.order.candidates(row)) for row in problems) * settings.course.search_epochs
+        mixed = (
+            sum(len(search.order.candidates(row)) for row in problems)
+            * settings.course.search_epochs
+        )
         shown = int(found.power.shown.sum()) * len(sizes) + len(subject.images)
         start = synchronised(given.device)
         for _ in range(args.bare):

@@ -38,7 +38,7 @@ class Parser(LightningArgumentParser):
         """Add a function's parameters as options, and return their names.
 
         A parameter without default is a positional argument, one that takes a list takes several
-        words, and a name that is a keyword of Python loses the `_` at its end.
+        words, one that is False is a flag, and a keyword of Python loses the `_` at its end.
 
         Args:
             function: Typed, and documented in Google's style.
@@ -53,6 +53,8 @@ class Parser(LightningArgumentParser):
             kind: dict[str, Any] = {"type": hints[name], "help": helps.get(name)}
             if item := listed(hints[name]):
                 kind |= {"type": item, "nargs": "*"}
+            if default is False:
+                kind = {"action": "store_true", "help": helps.get(name)}
             if default is inspect.Parameter.empty:
                 self.add_argument(name, **kind)
             else:

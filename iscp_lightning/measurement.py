@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.records import Findings
+from iscp_lightning.work import Work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +43,16 @@ class Measurement(ABC):
         Raises:
             ValueError: if it cannot; says why.
         """
+
+    def work(self, data: ImageDataModule, processes: int) -> list[Work]:
+        """Return what one of it takes, for `--estimate`.
+
+        Args:
+            data: The images.
+            processes: How many share the work.
+        """
+        del data, processes
+        return []
 
     def small(self) -> Measurement:
         """Return a cheap version of itself, for runs that only try everything out."""

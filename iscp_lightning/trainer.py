@@ -172,6 +172,10 @@ class RunStart(L.Callback):
         """Start before a test."""
         self._start(trainer)
 
+    def on_predict_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Keep the run: what its module has made is an artefact."""
+        self.run.keep()
+
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start before a prediction."""
         self._start(trainer)

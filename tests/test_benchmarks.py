@@ -12,6 +12,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
     "attack": ["--image_size", "8", "--batch", "4", "--repeats", "1"],
     "decode": ["images", "--repeats", "1"],
+    "memory": ["--classes", "10", "--image_size", "8"],
     "schedule": ["out", "--seeds", "1", "--searched", "30", "--measured", "20"],
     "search": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],
     "search --whole": ["--image_size", "8", "--search_images", "80", "--repeats", "1"],

@@ -47,7 +47,8 @@ class AutoAttack(Attack):
         """
         import pyautoattack
 
-        with torch.inference_mode(False), torch.random.fork_rng(), torch.no_grad():
+        devices = range(torch.cuda.device_count() if images.is_cuda else 0)
+        with torch.inference_mode(False), torch.random.fork_rng(devices), torch.no_grad():
             images, labels = images.clone(), labels.clone()
             classes = classifier(images[:1]).shape[1]
             attack = pyautoattack.AutoAttack(

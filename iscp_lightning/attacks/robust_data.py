@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ class RobustDataBuilder:
     """Makes the images of one data set chunk by chunk, each in a file of its own.
 
     A chunk depends on classifier, images and settings alone, so that chunks can be made in any
-    order, by any process, and an interrupted build goes on where it stopped.
+    order, by any process, and an interrupted build goes on where it stopped. No process ever holds
+    more than one of them.
 
     Args:
         classifier: Frozen, on the device to compute on.
@@ -107,18 +109,17 @@ class RobustDataBuilder:
         starts[order] = order.roll(int(shift))  # one cycle: nobody starts from himself
         self.starts = indices[starts]
         self.path = folder / "train.safetensors"
-        rows = torch.arange(0 if self.path.exists() else len(indices))
-        self.chunks = list(rows.split(settings.batch_size)) if len(rows) else []
+        self.chunks = torch.arange(len(indices)).split(settings.batch_size)
 
     def make(self, chunk: int, device: torch.device) -> None:
-        """Write one chunk, unless it is there.
+        """Write one chunk, unless it or the finished set is there.
 
         Args:
             chunk: Which one.
             device: The classifier's.
         """
         path = self._path(chunk)
-        if not path.exists():
+        if not path.exists() and not self.path.exists():
             pixels = self.compute(chunk, device)
             with atomic_path(path) as temporary:
                 save_file({"images": pixels}, temporary)
@@ -148,17 +149,25 @@ class RobustDataBuilder:
     def finish(self) -> None:
         """Join all chunks into `train.safetensors`: images uint8 (n, C, H, W) and labels (n,).
 
-        The whole set must fit into memory. Missing chunks leave a warning and no set.
+        Meanwhile the folder takes three times the set's size on the disk. Missing chunks leave a
+        warning and no set.
         """
         files = [self._path(chunk) for chunk in range(len(self.chunks))]
         missing = sum(not file.exists() for file in files)
+        if missing and not self.path.exists():
+            text = f"{missing} of {len(files)} chunks are left to build in {self.folder}"
+            warnings.warn(text, stacklevel=2)
         if missing:
-            warnings.warn(f"{missing} of {len(files)} chunks are left to build", stacklevel=2)
-        if missing or not files:
             return
-        images = torch.cat([load_file(file)["images"] for file in files])
-        with atomic_path(self.path) as temporary:
-            save_file({"images": images, "labels": self.images.labels[self.indices]}, temporary)
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".joined.") as joined:
+            for file in files:
+                joined.write(load_file(file)["images"].numpy().data)
+            joined.flush()
+            images = torch.from_file(
+                joined.name, shared=True, size=joined.tell(), dtype=torch.uint8
+            ).view(len(self.indices), *self.images.pixels([0]).shape[1:])
+            with atomic_path(self.path) as temporary:
+                save_file({"images": images, "labels": self.images.labels[self.indices]}, temporary)
         shutil.rmtree(self._path(0).parent)
 
     def _path(self, chunk: int) -> Path:

@@ -88,6 +88,14 @@ class Robustness:
         return _share(self.withstood_all)
 
     @property
+    def conclusive(self) -> bool:
+        """Whether the absence of flags says anything: 100 or more images are classified right.
+
+        One image of fewer is already more than the difference that the flags look for.
+        """
+        return int(self.clean.sum()) * TOLERANCE >= 1
+
+    @property
     def flags(self) -> list[str]:
         """Signs of gradient masking, in words; empty if there are none."""
         found = []

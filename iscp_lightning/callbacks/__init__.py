@@ -2,7 +2,13 @@
 
 from iscp_lightning.callbacks.at_epochs import AtEpochs
 from iscp_lightning.callbacks.backdoor import BackdoorSuccess
-from iscp_lightning.callbacks.robustness import RobustnessEvaluation
+from iscp_lightning.callbacks.robustness import RobustAccuracy, RobustnessEvaluation
 from iscp_lightning.callbacks.snapshot import PatternSnapshot
 
-__all__ = ["AtEpochs", "BackdoorSuccess", "PatternSnapshot", "RobustnessEvaluation"]
+__all__ = [
+    "AtEpochs",
+    "BackdoorSuccess",
+    "PatternSnapshot",
+    "RobustAccuracy",
+    "RobustnessEvaluation",
+]

@@ -16,13 +16,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from iscp_lightning.callbacks.history import read_history, write_history
 from iscp_lightning.callbacks.logged import log_findings
 from iscp_lightning.classifiers.subject import Subject
-from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.data.datamodule import ImageDataModule, planned_epochs
 from iscp_lightning.data.testset import require_names
 from iscp_lightning.internals import optimizer_steps, state_key_of
 from iscp_lightning.measurement import Measurement
 from iscp_lightning.ranks import same_on_all_ranks
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry, may_write, save_figure
+from iscp_lightning.work import Work
 
 
 class AtEpochs(L.Callback):
@@ -76,6 +77,13 @@ class AtEpochs(L.Callback):
     def state_key(self) -> str:
         """Key of the state in a checkpoint, which holds one for each title."""
         return state_key_of(self, title=self.title)
+
+    def work(self, data: ImageDataModule, trainer: L.Trainer) -> list[Work]:
+        """Return what all its measurements take, for `--estimate`."""
+        end = planned_epochs(trainer, data)
+        epochs = {epoch for epoch in self.epochs if epoch <= end} | ({end} if self.last else set())
+        works = self.measurement.work(data, trainer.world_size)
+        return [work.times(len(epochs), self.title) for work in works]
 
     # not `state_dict`: a Trainer refuses two of one key before `setup` can say what to do
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from iscp_lightning.runs import atomic_path
 
 SPEC_KEY = "classifier_spec"
 PREFIX = "classifier."
+COMPILED = "_orig_mod."  # what `torch.compile` puts before the names of what it wraps
 
 
 def load_classifier(
@@ -111,7 +113,8 @@ def save_classifier(path: str | Path, classifier: Classifier, **facts: Any) -> N
         facts: JSON-able provenance: accuracy, commands, seed, ...
     """
     metadata = {SPEC_KEY: json.dumps(asdict(classifier.spec)), "provenance": json.dumps(facts)}
-    state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+    weights = own_names(classifier.state_dict())
+    state = {name: tensor.contiguous() for name, tensor in weights.items()}
     with atomic_path(Path(path)) as temporary:
         save_file(state, temporary, metadata)
 
@@ -119,10 +122,15 @@ def save_classifier(path: str | Path, classifier: Classifier, **facts: Any) -> N
 def classifier_hash(classifier: nn.Module) -> str:
     """Return the SHA-256 of all weights and buffers, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, tensor in classifier.state_dict().items():
+    for name, tensor in own_names(classifier.state_dict()).items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def own_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return weights by the names that they have where nothing is wrapped by `torch.compile`."""
+    return {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
 
 
 def _read(path: Path) -> tuple[ClassifierSpec | None, dict[str, Tensor]]:
@@ -132,7 +140,7 @@ def _read(path: Path) -> tuple[ClassifierSpec | None, dict[str, Tensor]]:
     try:
         read = _read_safetensors if path.suffix == ".safetensors" else _read_pickle
         spec, state = read(path)
-        return _spec(spec) if spec else None, state
+        return _spec(spec) if spec else None, own_names(state)
     except Exception as error:  # a garbled file makes the readers raise anything
         raise ValueError(
             f"{path} cannot be read as plain weights (nothing in a file is executed): "

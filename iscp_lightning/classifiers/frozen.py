@@ -65,6 +65,12 @@ def frozen_copy(classifier: nn.Module, device: torch.device) -> nn.Module:
     return frozen.eval().requires_grad_(False)
 
 
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return what `torch.compile` has wrapped, any other module as it is."""
+    plain: nn.Module = getattr(module, "_orig_mod", module)
+    return plain
+
+
 def use_fast_layout(module: nn.Module) -> None:
     """Give the weights of a module that says `channels_last` the layout convolutions like.
 

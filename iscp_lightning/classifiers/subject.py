@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from iscp_lightning.classifiers.checkpoints import classifier_hash
-from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32, module_device
+from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32, module_device, uncompiled
 from iscp_lightning.classifiers.outputs import require_logits
 from iscp_lightning.classifiers.prepared import Precision, Prepared, prepare, relative_change
 from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, to_float
@@ -60,7 +60,7 @@ class Subject:
         progress: bool = False,
     ) -> None:
         require_names(images.labels, class_names)
-        self.classifier = classifier
+        self.classifier = uncompiled(classifier)  # which can be traced and folded
         self.images = images
         self.class_names = tuple(class_names)
         empty = torch.zeros(0, dtype=torch.int64)

@@ -7,6 +7,7 @@ is typed. Nothing in a weights file is executed.
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors import safe_open
 
 from iscp_lightning.classifiers.checkpoints import PREFIX, unreadable
 from iscp_lightning.messages import fail
+from iscp_lightning.runs import is_first_process
 
 CHECKPOINTS = ("robust.ckpt", "last.ckpt")  # of a run, the best first
 
@@ -68,15 +70,24 @@ def read_earlier(place: str) -> Earlier:
 
 
 def of_run(place: str, folder: Path, checkpoint: Path) -> Earlier:
-    """Return what a run holds: its classifier as it is in a checkpoint, its data and seed."""
+    """Return what a run holds: its classifier as it is in a checkpoint, its data and seed.
+
+    A run that was named, not one of its checkpoints, leaves a warning if it is not finished.
+    """
     config = read_configuration(place, folder / "config.yaml")
+    content = read_checkpoint(place, checkpoint)
+    last = folder / "checkpoints" / "last.ckpt"
+    if folder == Path(place) and last.is_file() and not (folder / "results.json").is_file():
+        latest = content if last == checkpoint else read_checkpoint(place, last)
+        warn_if_early(place, config, latest)
     model = config.get("model")
     model = {"class_path": model} if isinstance(model, str) else model
     if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
         fail(f"`--from {place}`: {folder / 'config.yaml'} names no `model`")
     settings = dict(model.get("init_args") or {})
     images = {name: value for name, value in config.items() if name in ("data", "seed_everything")}
-    if not holds_classifier(place, checkpoint):  # the run has trained something else on it
+    trained = any(name.startswith(PREFIX) for name in content["state_dict"])
+    if not trained:  # but something else on it
         classifier = {k: settings[k] for k in ("classifier", "weights") if settings.get(k)}
         return Earlier(place, classifier, model, images, str(checkpoint))
     network = settings.get("classifier")
@@ -146,10 +157,36 @@ def read_configuration(place: str, path: Path) -> dict[str, Any]:
     return config
 
 
-def holds_classifier(place: str, checkpoint: Path) -> bool:
-    """Return whether a checkpoint has the weights of a classifier."""
+def read_checkpoint(place: str, path: Path) -> dict[str, Any]:
+    """Return the content of a run's checkpoint, whose weights stay on the disk until they are used.
+
+    Raises:
+        SystemExit: with a message, if it is none.
+    """
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        return any(name.startswith(PREFIX) for name in content["state_dict"])
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        _ = iter(content["state_dict"])
     except Exception as error:  # a garbled file makes the reader raise anything
-        fail(f"`--from {place}`: {checkpoint} cannot be read: {unreadable(checkpoint, error)}")
+        fail(f"`--from {place}`: {path} cannot be read: {unreadable(path, error)}")
+    return content
+
+
+def warn_if_early(place: str, config: dict[str, Any], last: dict[str, Any]) -> None:
+    """Warn, in the first process, of a checkpoint from before the last epoch that was planned.
+
+    Args:
+        place: What `--from` was given.
+        config: The run's configuration.
+        last: Its last checkpoint.
+    """
+    planned = (config.get("trainer") or {}).get("max_epochs") or 0
+    loop = last.get("loops", {}).get("fit_loop")
+    if loop is None or not is_first_process():
+        return
+    completed = loop["epoch_progress"]["current"]["processed"]
+    if completed < planned:
+        warnings.warn(
+            f"`--from {place}`: its training is not finished, {completed} of {planned} epochs are "
+            "completed",
+            stacklevel=2,
+        )

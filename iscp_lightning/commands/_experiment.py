@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -14,7 +15,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from iscp_lightning.arguments import Parser, typed
+from iscp_lightning.classifiers.rates import Rates
 from iscp_lightning.commands._earlier import Earlier, agree
+from iscp_lightning.commands._estimate import estimated
 from iscp_lightning.commands._folder import locate, require_checkpoint
 from iscp_lightning.commands._results import report
 from iscp_lightning.data.datamodule import ImageDataModule
@@ -29,6 +32,7 @@ from iscp_lightning.trainer import (
     processes,
     refused,
 )
+from iscp_lightning.work import Work
 
 HARMLESS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.9 or newer
@@ -171,6 +175,7 @@ class Experiment(LightningCLI, Generic[Module]):
         ckpt_path: str | None = None,
         resume: str | None = None,
         callbacks: Sequence[L.Callback] = (),
+        dry: bool = False,
     ) -> None:
         """Decide on the run folder, and make data, model and Trainer.
 
@@ -178,6 +183,7 @@ class Experiment(LightningCLI, Generic[Module]):
             ckpt_path: Checkpoint that the Trainer shall begin with.
             resume: Folder of a run to go on with, from its last checkpoint.
             callbacks: Callbacks of the command's own.
+            dry: Whether nothing will be written.
 
         Raises:
             SystemExit: with a message, if folder, checkpoint, model or Trainer are refused.
@@ -190,7 +196,7 @@ class Experiment(LightningCLI, Generic[Module]):
             config.run,
             resume=resume,
             overwrite=config.overwrite,
-            dry=bool(trainer.fast_dev_run),
+            dry=dry or bool(trainer.fast_dev_run),
             reads=None if self.name == "fit" else ckpt_path,
         )
         folder = self.run.folder
@@ -225,6 +231,25 @@ class Experiment(LightningCLI, Generic[Module]):
         settings = self.config.model.init_args
         given = settings.get("weights") or settings.get("classifier")
         return given if isinstance(given, str) and Path(given).is_file() else None
+
+    def estimate(self) -> None:
+        """Print what the run would take: images, memory and time.
+
+        Raises:
+            SystemExit: with a message, if the module cannot say it.
+        """
+        data, processes = self.datamodule, self.trainer.world_size
+        data.prepare_data()
+        data.setup("fit")
+        module = type(self.model).__name__
+        if not hasattr(self.model, "work"):
+            fail(f"`--estimate`: {module} does not say what it takes")
+        works: list[Work] = []
+        for part in (self.model, *self.trainer.callbacks):  # type: ignore[attr-defined]
+            works += part.work(data, self.trainer) if hasattr(part, "work") else []
+        device = self.trainer.strategy.root_device
+        rates: Rates = self.model.rates(data, device)  # type: ignore[operator]
+        sys.stdout.write(f"{estimated(works, rates, processes, device.type)}\n")
 
     def report(self, tested: str | None = None) -> None:
         """Write and print what was found; see `report`."""

@@ -14,6 +14,7 @@ Options that matter:
     --trainer.devices 4           on how many GPUs, or CPU processes
     --trainer.precision bf16-mixed
                                   faster on new GPUs
+    --estimate                    prints what it would take, without running it
     --run NAME                    the folder under runs/; --overwrite replaces one
     --resume runs/NAME            goes on with a run that was interrupted, instead of all these
 """
@@ -52,6 +53,7 @@ def fit(
     experiment: Experiment[L.LightningModule],
     resume: str | None = None,
     ckpt_path: str | None = None,
+    estimate: bool = False,
 ) -> None:
     """Train a classifier, and test the best weights it has kept.
 
@@ -59,8 +61,12 @@ def fit(
         experiment: Model, data and Trainer.
         resume: run folder to go on with
         ckpt_path: checkpoint to go on from, in a run of its own
+        estimate: print what it would take, without running it
     """
-    experiment.build(ckpt_path, resume)
+    experiment.build(ckpt_path, resume, dry=estimate)
+    if estimate:
+        experiment.estimate()
+        return
     model, data, trainer = experiment.model, experiment.datamodule, experiment.trainer
     trainer.fit(model, datamodule=data, ckpt_path=experiment.ckpt_path)
     tested = None

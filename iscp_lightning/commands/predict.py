@@ -8,7 +8,9 @@ Options that matter:
     --from runs/NAME              a run, or a weights file, with its classifier and images
     -c FILE                       a configuration; of several, the later wins
     --model.classifier FILE       whose features are kept: a robust one makes D_R, a standard D_NR
-    --model.folder data/robust    where the set is written; an interrupted build goes on there
+    --model.folder data/robust    where the set is written, else in the run folder; an interrupted
+                                  build goes on there
+    --estimate                    prints what it would take, without running it
     --model.fraction 0.1          a share of the training images, as many of each class
     --model.settings.steps 100    steps of the descent on each image
     --model.settings.step_size 0.3
@@ -41,6 +43,7 @@ def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
 def predict(
     experiment: Experiment[L.LightningModule],
     ckpt_path: str | None = None,
+    estimate: bool = False,
     from_: str | None = None,
 ) -> None:
     """Let a module predict; a RobustDataWriter builds a set.
@@ -48,10 +51,14 @@ def predict(
     Args:
         experiment: Model, data and Trainer.
         ckpt_path: checkpoint whose weights predict
+        estimate: print what it would take, without running it
         from_: run folder or weights file whose classifier, images and poison are taken
     """
     del from_
-    experiment.build(ckpt_path)
+    experiment.build(ckpt_path, dry=estimate)
+    if estimate:
+        experiment.estimate()
+        return
     model, data, trainer = experiment.model, experiment.datamodule, experiment.trainer
     trainer.predict(
         model, datamodule=data, ckpt_path=experiment.ckpt_path, return_predictions=False

@@ -28,7 +28,7 @@ import lightning as L
 
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.attacks.pgd import Norm
-from iscp_lightning.callbacks.robustness import RobustnessEvaluation
+from iscp_lightning.callbacks.robustness import RobustAccuracy, RobustnessEvaluation
 from iscp_lightning.commands._earlier import Earlier
 from iscp_lightning.commands._experiment import Experiment
 from iscp_lightning.messages import fail
@@ -66,8 +66,11 @@ def test(
     """
     del from_
     callbacks = []
+    if attack_images is not None and attack_images < 1:
+        fail(f"`attack_images` must be 1 or more, got {attack_images}")
     if attacks is not None:
-        callbacks = [RobustnessEvaluation(attacks, attack_epsilon, attack_norm, attack_images)]
+        measurement = RobustAccuracy(attacks, attack_epsilon, attack_norm, attack_images)
+        callbacks = [RobustnessEvaluation(measurement)]
     elif attack_epsilon is not None or attack_images is not None:
         fail("`--attack_epsilon` and `--attack_images` go with `--attacks`")
     experiment.build(ckpt_path, callbacks=callbacks)

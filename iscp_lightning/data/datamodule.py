@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import lightning as L
@@ -34,8 +35,9 @@ class ImageDataModule(L.LightningDataModule):
         test_fraction: Share of the training images that becomes the test set of a source
             without one.
         num_workers: Processes that read images, each time that this process reads some; None means
-            the source's own for images which do not fit into memory, and none for the others.
-            Fewer, with a warning, where /dev/shm cannot hold their batches.
+            the source's own for images which do not fit into memory, and none for the others. A
+            source's own None is this process's share of the cores, at most 16. Fewer, with a
+            warning, where /dev/shm cannot hold their batches.
         poison: How the training images are poisoned; None leaves them clean. Validation and test
             images are never poisoned.
         seed: Root seed of the run: splits, order, augmentation, poisoning, attacks and searches
@@ -160,6 +162,10 @@ class ImageDataModule(L.LightningDataModule):
         for name, images in self.source.shifted_tests().items():
             self._parts[f"test_{name}"] = (images, torch.arange(len(images)))
 
+    def count(self, part: str) -> int:
+        """Return the number of images of a part: `train`, `val`, `test`, `test_NAME`, `search`."""
+        return len(self._part(part)[1])
+
     @property
     def test_names(self) -> list[str]:
         """Names of the test loaders in their order: `test`, then the shifted test sets."""
@@ -252,5 +258,13 @@ class ImageDataModule(L.LightningDataModule):
             persistent_workers=workers > 0,
             collate_fn=as_is,
             generator=Generator(),  # the global one belongs to the training
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None
+            and self.trainer.strategy.root_device.type == "cuda",
         )
+
+
+def planned_epochs(trainer: L.Trainer, data: ImageDataModule) -> int:
+    """Return how many epochs a Trainer is to train on the images, the last one perhaps in part."""
+    batches = math.ceil(data.count("train") / (data.batch_size * trainer.world_size))
+    limits = [trainer.max_epochs or 0, math.ceil(max(0, trainer.max_steps) / batches)]
+    return min(limit for limit in [*limits, 1000] if limit > 0)  # as many as Lightning makes

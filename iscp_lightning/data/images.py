@@ -57,7 +57,7 @@ class ImageSet(Dataset[Batch], ABC):
         textures: (N,) int64 texture indices, or None where textures are not labelled.
     """
 
-    num_workers: int | None = 0  # processes that `batches` reads with; None: a share of the cores
+    num_workers: int | None = 0  # that `batches` reads with; None: a share of the cores, at most 16
     processes = 1  # of this machine which read at the same time
 
     def __init__(self, labels: Tensor, textures: Tensor | None = None) -> None:

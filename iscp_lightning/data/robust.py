@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from iscp_lightning.data.images import ImageSet, MemoryImages
 from iscp_lightning.data.sources import ImageSource
+
+
+class BuiltImages(ImageSet):
+    """Images in a file that `RobustDataWriter` wrote; only those asked for are ever in memory.
+
+    Args:
+        path: The file `train.safetensors`.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # reads what it is asked for; by default the library maps the file as if it would write
+            # there, which Linux refuses for one that is larger than the memory
+            with safe_open(path, "pt", backend="pread") as file:
+                names, labels = file.offset_keys(), file.get_tensor("labels")
+                images = file.get_slice("images")
+                kind, self.shape = images.get_dtype(), tuple(images.get_shape())
+        except Exception as error:  # a garbled file makes the reader raise anything
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        fit = len(self.shape) == 4 and len(labels) == self.shape[0]
+        if kind != "U8" or not fit or names[-1] != "images":
+            raise ValueError(
+                f"{path} holds {kind} {list(self.shape)} and {len(labels)} labels, no built images"
+            )
+        super().__init__(labels)
+        self.path = path.resolve()
+        self.offset = path.stat().st_size - math.prod(self.shape)  # they come last in the file
+
+    def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Return the chosen images, uint8 (len(indices), C, H, W)."""
+        images = np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
+        return torch.from_numpy(images[torch.as_tensor(indices).numpy()])
 
 
 class RobustData(ImageSource):
@@ -48,14 +86,14 @@ class RobustData(ImageSource):
 
     def train(self) -> ImageSet:
         """Return the built images."""
-        images, labels = self._read()
-        if tuple(images.shape[2:]) != self.image_size or not 0 <= labels.max() < self.num_classes:
+        images = self._read()
+        size, labels = tuple(images.pixels([0]).shape[2:]), images.labels
+        if size != self.image_size or not 0 <= labels.max() < self.num_classes:
             raise ValueError(
-                f"{self.root} has images of {tuple(images.shape[2:])} and labels up to "
-                f"{int(labels.max())}; its `origin` has {self.image_size} and "
-                f"{self.num_classes} classes"
+                f"{self.root} has images of {size} and labels up to {int(labels.max())}; its "
+                f"`origin` has {self.image_size} and {self.num_classes} classes"
             )
-        return MemoryImages(images, labels)
+        return images
 
     def test(self) -> ImageSet:
         """Return the origin's test images.
@@ -72,12 +110,12 @@ class RobustData(ImageSource):
         """Return the origin's further test sets."""
         return self.origin.shifted_tests()
 
-    def _read(self) -> tuple[Tensor, Tensor]:
+    def _read(self) -> ImageSet:
         path = self.root / "train.safetensors"
         if path.is_file():
-            content = load_file(path)
-            return content["images"], content["labels"]
-        return _published(self.root / "CIFAR_ims"), _published(self.root / "CIFAR_lab").long()
+            return BuiltImages(path)
+        images, labels = (_published(self.root / name) for name in ("CIFAR_ims", "CIFAR_lab"))
+        return MemoryImages(images, labels)
 
 
 def _published(path: Path) -> Tensor:

@@ -228,7 +228,8 @@ class ImageFolder(ImageSource):
         memory_gib: Largest decoded size in GiB of train and test together that is held in memory.
         cache_dir: Folder of the decoded tensors; None means `iscp_lightning` in the user's cache.
         num_workers: Processes that decode, 0 for none but this one; None means one per CPU core
-            that this process may use, shared out among the processes of this machine.
+            that this process may use, shared out among the processes of this machine, at most 16
+            each.
 
     Raises:
         ValueError: if a number is out of range, `root` holds neither part, or the parts' classes

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from iscp_lightning.ranks import rank_and_size
 
+# of a process by default, for each set that it reads: they decode thousands of photographs a second
+# and those of a training and of its validation stay side by side
+MOST_WORKERS = 16
 SHARED_MEMORY = Path("/dev/shm")  # through which workers hand their batches over
 PREFETCHED = 2  # batches that a DataLoader orders from each worker in advance
 HELD = 2  # batches that the reader holds meanwhile: the last one, and the one it is handed
@@ -23,12 +26,17 @@ def available_cores() -> int:
 
 
 def share_of_cores(processes: int = 1) -> int:
-    """Return how many of the available cores each process of this machine can have, at least 1.
+    """Return how many workers each process of this machine can have: its cores, 1 to 16.
+
+    The available cores are shared out, but a Slurm task has those of its own that it asked for.
 
     Args:
         processes: How many processes there are, unless torchrun says that there are more.
     """
-    return max(1, available_cores() // _processes(processes))
+    cores = available_cores()
+    own = _cores_of_task()
+    share = cores // _processes(processes) if own is None else min(cores, own)
+    return min(max(1, share), MOST_WORKERS)
 
 
 def affordable_workers(wanted: int, batch_bytes: int, processes: int = 1) -> int:
@@ -53,6 +61,15 @@ def affordable_workers(wanted: int, batch_bytes: int, processes: int = 1) -> int
             stacklevel=2,
         )
     return min(wanted, affordable)
+
+
+def _cores_of_task() -> int | None:
+    """Return the cores that each of several Slurm tasks asked for, to which it is mostly bound.
+
+    The processes that torchrun starts in one task share that task's.
+    """
+    several = int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "LOCAL_WORLD_SIZE" not in os.environ
+    return int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or None if several else None
 
 
 def _processes(known: int) -> int:

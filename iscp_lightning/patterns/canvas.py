@@ -137,7 +137,7 @@ def given_canvases(
     if isinstance(given, Canvases):
         return _again(subject, classes, given, skip_missing)
     if not isinstance(given, Tensor) or given.ndim == 1:
-        indices = torch.as_tensor(given).long()
+        indices = torch.as_tensor(given).long().cpu()
         if not ((indices >= 0) & (indices < len(subject.images))).all() or len(indices) == 0:
             raise ValueError(
                 f"`canvases` must be positions 0 to {len(subject.images) - 1} in the test set, "

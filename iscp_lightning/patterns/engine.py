@@ -127,7 +127,9 @@ class PatternSearch(nn.Module):
         running = self.active[self.owned] & (batches[:, 0] >= 0)
         rows, batches = running.nonzero().flatten(), batches[running]
         for variable in self.variables.values():
-            variable.grad = torch.zeros_like(variable)
+            if variable.grad is None:
+                variable.grad = torch.zeros_like(variable)
+            variable.grad.zero_()
         losses = [
             self._gradient(*chunk)
             for chunk in zip(
@@ -160,6 +162,8 @@ class PatternSearch(nn.Module):
         going_on = self.active[self.owned].nonzero().flatten()
         most = max(1, self.settings.images_per_forward // self._stamps_per_problem)
         self.objectives.fill_(torch.inf)
+        for variable in self.variables.values():
+            variable.grad = None  # as large as they are
         with self.subject.bar(len(going_on), "objectives") as bar:
             for row in going_on:
                 rows = row.unsqueeze(0)

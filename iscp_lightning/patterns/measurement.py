@@ -28,9 +28,11 @@ from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.power import MeasuredOn
 from iscp_lightning.patterns.search import measure_search, run_search, winning_problems
 from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.patterns.work import search_work
 from iscp_lightning.ranks import gather, in_order
 from iscp_lightning.records import Findings, Record
 from iscp_lightning.seeds import derived_seed
+from iscp_lightning.work import Work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,6 +98,21 @@ class PatternMeasurement(Measurement):
                 f"patterns need search images: `search_fraction`={data.search_fraction} "
                 f"of {len(data.test_images)} test images is none of any class"
             )
+
+    def work(self, data: ImageDataModule, processes: int) -> list[Work]:
+        """Return what a search and the measurement of its winners take."""
+        return search_work(
+            data.test_images.labels,
+            data.search_indices,
+            (3, *data.image_size),
+            class_indices(self.classes, data.class_names),
+            self.search,
+            canvases=self.search.canvases_expected if self.canvases == EACH_EPOCH else 1,
+            sizes=len(self.pattern_sizes),
+            measured=1,
+            measured_images=data.held_out_indices,
+            processes=processes,
+        )
 
     def small(self) -> PatternMeasurement:
         """Return a search of one pass on one canvas a class."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from iscp_lightning.classifiers import Classifier, load_trained
+from iscp_lightning.classifiers.rates import Rates, measure_rates
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import class_indices
@@ -26,12 +29,20 @@ from iscp_lightning.patterns.limits import require_search_trainer
 from iscp_lightning.patterns.origin import require_origin, search_origin
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.pixels import pixel_count
-from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn
+from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn, measured_indices
 from iscp_lightning.patterns.recovery import recover_trigger
-from iscp_lightning.patterns.search import measure_search, problems_of, random_classes
+from iscp_lightning.patterns.search import (
+    MOST_CLASSES,
+    measure_search,
+    measured_canvases,
+    problems_of,
+    random_classes,
+)
 from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.patterns.work import search_work
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry, may_write, save_figure
+from iscp_lightning.work import Work
 
 CHECKPOINT_KEY = "pattern_search"
 
@@ -127,6 +138,7 @@ class PatternSearchModule(L.LightningModule):
         """
         require_search_trainer(self.trainer, stage, self.search.course.search_epochs)
         self._check_data()
+        self._tell_cost()
         if stage == "fit":
             self.trainer.fit_loop.max_epochs = self.search.course.search_epochs
             take_loader_from(self.trainer.fit_loop, self)
@@ -142,6 +154,35 @@ class PatternSearchModule(L.LightningModule):
         given = None if small else self.canvases
         canvases = problems_of(self.subject, self._settings, self._chosen, given, small)
         self._build(canvases, None)
+
+    def work(self, data: ImageDataModule, trainer: L.Trainer) -> list[Work]:
+        """Return what the search and its measurement take, for `--estimate`."""
+        chosen = self._classes_of(data)
+        canvases = self.search.canvases_expected
+        if isinstance(self.canvases, str):
+            given = PatternSet.load(self.canvases, classes=chosen)
+            canvases = math.ceil(len(given) / len(chosen))
+        elif self.canvases is not None:
+            canvases = len(self.canvases)
+        everything = measured_canvases(self.measure_canvases, len(chosen)) == "all"
+        return search_work(
+            data.test_images.labels,
+            data.search_indices,
+            (3, *data.image_size),
+            chosen,
+            self.search,
+            canvases=canvases,
+            sizes=len(self.pattern_sizes),
+            measured=canvases if everything else 1,
+            measured_images=measured_indices(
+                len(data.test_images), data.search_indices, self.measure_on
+            ),
+            processes=trainer.world_size,
+        )
+
+    def rates(self, data: ImageDataModule, device: torch.device) -> Rates:
+        """Return how many images a second the classifier takes, for `--estimate`."""
+        return measure_rates(Subject.of(self._given[0], data, device), self.search.precision)
 
     def train_dataloader(self) -> range:
         """Return one item per step of a pass."""
@@ -229,6 +270,16 @@ class PatternSearchModule(L.LightningModule):
         for name, figure in drawn.items():
             save_figure(folder / "figures" / f"{name}.png", figure)
 
+    def _tell_cost(self) -> None:
+        """Say what it costs to measure every canvas of many classes, before anything starts."""
+        if self.measure_canvases != "all" or len(self._chosen) <= MOST_CLASSES:
+            return
+        forwards = self.work(self._data, self.trainer)[-1].forwards
+        rank_zero_warn(
+            f"`measure_canvases`=all of {len(self._chosen)} classes means {forwards:,} images to "
+            "classify; `winners` is one canvas a class, and `--estimate` says how long either takes"
+        )
+
     def _check_data(self) -> None:
         data, given = self._data, self._given[0]
         _ = self._chosen  # raises, before anything is ranked
@@ -250,12 +301,15 @@ class PatternSearchModule(L.LightningModule):
     def _settings(self) -> SearchSettings:
         return self.search.seeded(self._data.seed)
 
+    def _classes_of(self, data: ImageDataModule) -> list[int]:
+        names, seed = data.class_names, self.search.seeded(data.seed).seed or 0
+        if self.random_classes is not None:
+            return random_classes(self.random_classes, len(names), seed)
+        return class_indices(self.classes, names)
+
     @property
     def _chosen(self) -> list[int]:
-        names = self._data.class_names
-        if self.random_classes is not None:
-            return random_classes(self.random_classes, len(names), self._settings.seed or 0)
-        return class_indices(self.classes, names)
+        return self._classes_of(self._data)
 
     @property
     def _origin(self) -> dict[str, Any]:

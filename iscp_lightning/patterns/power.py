@@ -132,7 +132,10 @@ def measure_power(
     seen_before = subject.search_indices if searched is None else searched
     indices = measured_indices(len(subject.images), seen_before, measure_on)
     sizes, classes = tuple(pattern_sizes), len(subject.class_names)
-    mask, pixels = stamps.mask.to(subject.device), stamps.pixels.to(subject.device)
+    mask, pixels = stamps.mask.to(subject.device), stamps.pixels
+    if pixels.stride(1) == 0:  # the same for all sizes, so that one of them travels
+        pixels = pixels[:, :1]
+    pixels = pixels.to(subject.device).expand(*stamps.pixels.shape)
     single = [
         Stamp(mask[row, column], pixels[row, column], stamps.additive)
         for row in range(len(targets))

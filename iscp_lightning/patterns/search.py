@@ -168,14 +168,19 @@ def measure_search(
     """
     found = search.patterns()
     targets = search.canvases.targets
-    if canvases is None:
-        canvases = "all" if len(targets.unique()) <= MOST_CLASSES else "winners"
     rows = (~found.objectives.isinf()).nonzero().flatten()  # the variant dropped the others
-    if canvases == "winners":
+    if measured_canvases(canvases, len(targets.unique())) == "winners":
         rows = torch.isin(search.owned, winning_problems(search)).nonzero().flatten()
     found = found.measured(search.subject, pattern_sizes, measure_on, rows)
     parts = gather_to_first((search.owned, found))
+    if len(parts) == 1:  # one process: nothing to join, so nothing to copy
+        return found
     return PatternSet.joined(parts) if parts else None
+
+
+def measured_canvases(wanted: MeasuredCanvases | None, classes: int) -> MeasuredCanvases:
+    """Return which canvases are measured: what is wanted, or what is affordable for the classes."""
+    return wanted or ("all" if classes <= MOST_CLASSES else "winners")
 
 
 def winning_problems(search: PatternSearch) -> Tensor:

@@ -41,6 +41,11 @@ class FreeModule(MadryModule):
         self.automatic_optimization = False
 
     @property
+    def passes(self) -> tuple[int, int, int]:
+        """Updates and attack steps of a training image, and attack steps of a tested one."""
+        return self.replays, 0, self.evaluation_attack.steps
+
+    @property
     def total_steps(self) -> int:
         """Number of optimiser steps of the whole run."""
         batches = super().total_steps
@@ -71,6 +76,7 @@ class FreeModule(MadryModule):
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
+            torch.clear_autocast_cache()  # of weights as they were
             scheduler.step()
             assert images.grad is not None
             moved = ascend(images.detach(), images.grad, epsilon, norm)

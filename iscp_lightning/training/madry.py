@@ -67,6 +67,11 @@ class MadryModule(NaturalModule):
         """Path of the weights with the best robust accuracy so far."""
         return Path(self.trainer.default_root_dir) / "checkpoints" / "robust.ckpt"
 
+    @property
+    def passes(self) -> tuple[int, int, int]:
+        """Updates and attack steps of a training image, and attack steps of a tested one."""
+        return 1, self.attack.steps, self.evaluation_attack.steps
+
     def on_fit_start(self) -> None:
         """Check what can be checked before the first step.
 

@@ -18,11 +18,15 @@ from torchmetrics.classification import MulticlassStatScores
 
 from iscp_lightning.classifiers.architectures import Classifier
 from iscp_lightning.classifiers.checkpoints import SPEC_KEY, load_classifier
-from iscp_lightning.classifiers.frozen import use_fast_layout
+from iscp_lightning.classifiers.frozen import uncompiled, use_fast_layout
+from iscp_lightning.classifiers.rates import Rates, measure_rates
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import Batch
+from iscp_lightning.data.datamodule import ImageDataModule, planned_epochs
 from iscp_lightning.ranks import gather, rank_and_size
 from iscp_lightning.runs import may_write
 from iscp_lightning.seeds import generator_states, set_generator_states
+from iscp_lightning.work import Work
 
 GENERATORS_KEY = "generator_states"
 
@@ -61,11 +65,10 @@ class NaturalModule(L.LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must lie in [0, 1), got {label_smoothing}")
-        self.classifier = load_classifier(
-            classifier, num_classes=num_classes, image_size=image_size
-        ).train()
+        given = load_classifier(classifier, num_classes=num_classes, image_size=image_size)
+        self.classifier = uncompiled(given).train()
         use_fast_layout(self.classifier)
-        if compile:
+        if compile or given is not self.classifier:
             self.classifier.compile()
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -153,6 +156,27 @@ class NaturalModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def work(self, data: ImageDataModule, trainer: L.Trainer) -> list[Work]:
+        """Return what training with its validations and the test take, for `--estimate`."""
+        epochs = planned_epochs(trainer, data)
+        trained, validated = epochs * data.count("train"), epochs * data.count("val")
+        tested = sum(data.count(name) for name in data.test_names)
+        updates, steps, steps_of_test = self.passes
+        return [
+            Work("training", updates=trained * updates, gradients=trained * steps),
+            Work("validation", forwards=validated, gradients=validated * steps_of_test),
+            Work("test", forwards=tested, gradients=data.count("test") * steps_of_test),
+        ]
+
+    def rates(self, data: ImageDataModule, device: torch.device) -> Rates:
+        """Return how many images a second the classifier takes, for `--estimate`."""
+        return measure_rates(Subject.of(self.classifier, data, device))
+
+    @property
+    def passes(self) -> tuple[int, int, int]:
+        """Updates and attack steps of a training image, and attack steps of a tested one."""
+        return 1, 0, 0
 
     @property
     def total_steps(self) -> int:

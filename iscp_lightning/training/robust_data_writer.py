@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from iscp_lightning.attacks.robust_data import RobustDataBuilder, RobustDataSettings
 from iscp_lightning.classifiers.checkpoints import classifier_hash, load_trained
 from iscp_lightning.classifiers.frozen import frozen_copy
+from iscp_lightning.classifiers.rates import Rates, measure_rates
+from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import stratified_split
 from iscp_lightning.internals import take_loader_from
@@ -20,6 +23,7 @@ from iscp_lightning.ranks import share
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry, may_write
 from iscp_lightning.seeds import derived_seed
+from iscp_lightning.work import Work
 
 
 class RobustDataWriter(L.LightningModule):
@@ -27,7 +31,8 @@ class RobustDataWriter(L.LightningModule):
 
     Args:
         classifier: Whose features are kept: a robust one makes D_R, a standard one D_NR.
-        folder: Where the set is written; a build that was interrupted goes on.
+        folder: Where the set is written; a build that was interrupted goes on. None is
+            `robust_data` in the run folder, which another run does not go on with.
         settings: Steps, step size and ball.
         fraction: Class-stratified share of the training images that is made, in (0, 1].
         weights: Weights file for a classifier given as a module.
@@ -38,7 +43,7 @@ class RobustDataWriter(L.LightningModule):
     def __init__(
         self,
         classifier: str | nn.Module,
-        folder: str,
+        folder: str | None = None,
         settings: RobustDataSettings = RobustDataSettings(),
         fraction: float = 1.0,
         weights: str | None = None,
@@ -50,17 +55,28 @@ class RobustDataWriter(L.LightningModule):
         if not 0 < fraction <= 1:
             raise ValueError(f"`fraction` must lie in (0, 1], got {fraction}")
         self._given = (given,)  # a tuple hides it: nothing here is trained
-        self.path = Path(folder) / "train.safetensors"
+        self.folder = folder
         self.settings = settings
         self.fraction = fraction
 
     @property
     def findings(self) -> dict[str, Findings]:
         """Where the built set lies, once it is whole."""
-        return {"": Findings(lines=[str(self.path)])} if self.path.is_file() else {}
+        path = self.builder.path
+        return {"": Findings(lines=[str(path)])} if path.is_file() else {}
+
+    def work(self, data: ImageDataModule, trainer: L.Trainer) -> list[Work]:
+        """Return what the build takes, for `--estimate`."""
+        del trainer
+        images = round(self.fraction * data.count("train"))
+        return [Work("building", forwards=images, gradients=images * self.settings.steps)]
+
+    def rates(self, data: ImageDataModule, device: torch.device) -> Rates:
+        """Return how many images a second the classifier takes, for `--estimate`."""
+        return measure_rates(Subject.of(self._given[0], data, device))
 
     def setup(self, stage: str) -> None:
-        """Choose the images and look for what an earlier build has left.
+        """Choose the images.
 
         Raises:
             MisconfigurationException: without an ImageDataModule, or with a poisoned one.
@@ -86,13 +102,21 @@ class RobustDataWriter(L.LightningModule):
             images,
             chosen,
             replace(self.settings, seed=data.seed) if self.settings.seed is None else self.settings,
-            self.path.parent,
+            Path(self.folder or Path(self.trainer.default_root_dir) / "robust_data"),
             classifier_hash=classifier_hash(self._given[0]),
             seed_of_the_data=data.seed,
             precision=self.trainer.precision,
         )
+
+    def on_predict_start(self) -> None:
+        """Look for what an earlier build has left, once the run has its folder.
+
+        Raises:
+            ValueError: if that is of another build.
+        """
         if may_write(self.trainer):
             self.builder.begin()
+        self.trainer.strategy.barrier("every rank finds the folder of this build")
 
     def predict_dataloader(self) -> Sequence[int]:
         """Return the numbers of this rank's chunks."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from iscp_lightning.attacks import robust_data
@@ -13,6 +13,8 @@ from iscp_lightning.attacks.robust_data import RobustDataBuilder, RobustDataSett
 from iscp_lightning.classifiers.features import features_of
 from iscp_lightning.data import MemoryImages
 
+MIB = 2**20
+STATUS = Path("/proc/self/status")
 SETTINGS = RobustDataSettings(steps=200, step_size=0.02, batch_size=4)
 
 
@@ -80,8 +82,52 @@ def test_an_interrupted_build_ends_like_an_uninterrupted_one(tmp_path):
     assert torch.equal(first["images"], second["images"])
     assert torch.equal(first["labels"], images().labels[rows])
     assert first["images"].dtype == torch.uint8
-    assert not (tmp_path / "b" / "chunks").exists()
-    assert build(tmp_path / "b", rows, []).chunks == []
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
+        *("build.json", "train.safetensors")
+    ]
+
+
+def test_a_finished_set_is_not_built_again(tmp_path, recwarn):
+    rows = torch.arange(10)
+    build(tmp_path, rows, [0, 1, 2]).finish()
+    stamp = (tmp_path / "train.safetensors").stat().st_mtime_ns
+    build(tmp_path, rows, [0, 1, 2]).finish()
+    assert (tmp_path / "train.safetensors").stat().st_mtime_ns == stamp
+    assert not (tmp_path / "chunks").exists()
+    assert not recwarn
+
+
+def own_memory() -> int:
+    """Bytes of this process that no file backs."""
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("RssAnon:"))
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux says what memory is backed by files")
+def test_joining_never_holds_the_set(tmp_path, monkeypatch):
+    """Sixteen chunks of 4 MiB: the set is on the disk, and mapped, when it is written."""
+    shape, count = (3, 256, 256), 16 * 22
+    blank = torch.zeros(1, *shape, dtype=torch.uint8).expand(count, *shape)
+    given = MemoryImages(blank, torch.arange(count) % 2)
+    settings = RobustDataSettings(batch_size=22)
+    made = RobustDataBuilder(OnlyRed(), given, torch.arange(count), settings, tmp_path)
+    (tmp_path / "chunks").mkdir()
+    for chunk in range(16):
+        pixels = torch.full((22, *shape), chunk, dtype=torch.uint8)
+        save_file({"images": pixels}, tmp_path / "chunks" / f"{chunk:06d}.safetensors")
+    held = []
+
+    def save(*arguments):
+        held.append(own_memory())
+        save_file(*arguments)
+
+    monkeypatch.setattr(robust_data, "save_file", save)
+    before = own_memory()
+    made.finish()
+    assert held[0] - before < 16 * MIB
+    images = load_file(tmp_path / "train.safetensors")["images"]
+    assert images.shape == (count, *shape)
+    assert torch.equal(images[:, 0, 0, 0], torch.arange(16).repeat_interleave(22))
 
 
 def test_every_image_starts_from_another_one():
@@ -124,7 +170,7 @@ def test_a_folder_of_another_build_is_refused(tmp_path):
 
 def test_missing_chunks_are_counted(tmp_path):
     builder = build(tmp_path, torch.arange(10), [1])
-    with pytest.warns(UserWarning, match="2 of 3 chunks are left"):
+    with pytest.warns(UserWarning, match=f"2 of 3 chunks are left to build in {tmp_path}"):
         builder.finish()
     assert not (tmp_path / "train.safetensors").exists()
     assert (tmp_path / "chunks" / "000001.safetensors").exists()

@@ -98,6 +98,13 @@ def test_masked_gradients_are_flagged(numbers, message):
         assert re.search(message, flag)
 
 
+@pytest.mark.parametrize(("right", "expected"), [(100, True), (99, False), (0, False)])
+def test_one_of_fewer_than_100_images_is_more_than_the_tolerance(right, expected):
+    clean = torch.arange(300) < right
+    found = Robustness(torch.zeros(300).long(), clean, {}, {}, "linf", 8 / 255)
+    assert found.conclusive == expected
+
+
 class Masked(nn.Module):
     """Right everywhere near the images, with a gradient that points nowhere."""
 

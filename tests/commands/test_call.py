@@ -91,7 +91,7 @@ def test_its_signature_is_its_options(capsys):
 
 
 def test_with_an_experiment_it_has_model_data_and_trainer():
-    cli = main(["count", "-c", SMALL, "--twice", "true"])
+    cli = main(["count", "-c", SMALL, "--twice"])
     assert cli.counted == 14
     assert cli.model.label_smoothing == 0.25  # what lies below, where nothing else is said
     assert cli.run.folder.name.startswith("count-")

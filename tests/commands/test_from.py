@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from trainers import Crash
 
 from iscp_lightning.classifiers import classifier_hash, create_classifier, save_classifier
 from iscp_lightning.cli import main
@@ -108,6 +109,55 @@ def test_a_prediction_builds_from_all_training_images(capsys):
     assert kept("p")["model"]["class_path"] == "iscp_lightning.training.RobustDataWriter"
     assert kept("p")["data"]["val_fraction"] == 0
     assert Path("set/train.safetensors").exists()
+
+
+CRASH = ["--trainer.callbacks", "trainers.Crash", "--trainer.callbacks.epoch", "1"]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_training_that_is_not_finished_is_said(resumed, capsys, monkeypatch):
+    epochs = ["--trainer.max_epochs", "3"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main(["fit", "-c", SMALL, *epochs, *CRASH, "--run", "a"])
+    if resumed:  # and so finished
+        monkeypatch.setattr(Crash, "armed", False)
+        main(["fit", "--resume", "runs/a"])
+        read_earlier("runs/a")
+        return
+    line = "`--from runs/a`: its training is not finished, 1 of 3 epochs are completed"
+    with pytest.warns(UserWarning, match=line) as warned:
+        printed(capsys, "test", "--from", "runs/a")
+    assert len(warned) == 1
+    read_earlier(LAST)  # whoever names a checkpoint means it
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    read_earlier("runs/a")
+
+
+def test_a_training_that_stopped_early_is_finished():
+    fit = ["fit", "-c", SMALL, "--trainer.max_epochs", "3", "--trainer.max_steps", "4"]
+    main([*fit, "--run", "a"])
+    read_earlier("runs/a")
+
+
+def test_the_last_checkpoint_says_what_is_finished():
+    """The most robust weights may be of any epoch."""
+    folder = Path("runs/a/checkpoints")
+    folder.mkdir(parents=True)
+    Path("runs/a/config.yaml").write_text(
+        "{model: NaturalModule, trainer: {max_epochs: 3}, data: {source: Shapes}}"
+    )
+    for name, epoch in (("robust.ckpt", 1), ("last.ckpt", 3)):
+        progress = {"epoch_progress": {"current": {"processed": epoch}}}
+        content = {"state_dict": {"classifier.w": torch.ones(1)}, "loops": {"fit_loop": progress}}
+        torch.save(content, folder / name)
+    assert read_earlier("runs/a").model["init_args"] == {
+        "classifier": "runs/a/checkpoints/robust.ckpt"
+    }
+    (folder / "last.ckpt").unlink()
+    read_earlier("runs/a")  # nobody can know
+    (folder / "robust.ckpt").replace(folder / "last.ckpt")
+    with pytest.warns(UserWarning, match="1 of 3 epochs are completed"):
+        read_earlier("runs/a")
 
 
 EVALUATED = ["--model.evaluation_attack.steps", "1"]

@@ -16,7 +16,8 @@ def _machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(workers, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(workers.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000 * MIB))
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,43 @@ def test_the_cores_are_shared_out(
 ):
     if torchrun:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", torchrun)
+    assert share_of_cores(processes) == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "tasks", "of_each", "torchrun", "expected"),
+    [
+        (16, 8, 12, None, 12),  # bound to its own cores, which are not shared out again
+        (128, 16, 12, None, 12),  # not bound
+        (4, 8, 12, None, 4),  # srun gave it fewer
+        (128, 8, 64, None, 16),
+        (24, 2, 24, "8", 3),  # torchrun in one task of each node
+        (16, 1, 16, None, 2),  # one task, in which Lightning starts the processes
+        (16, 8, None, None, 2),
+    ],
+)
+def test_a_slurm_task_has_cores_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    tasks: int,
+    of_each: int | None,
+    torchrun: str | None,
+    expected: int,
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", str(tasks))
+    if of_each:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(of_each))
+    if torchrun:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", torchrun)
+    assert share_of_cores(8) == expected
+
+
+@pytest.mark.parametrize(("processes", "expected"), [(1, 16), (4, 16), (8, 16), (9, 14)])
+def test_a_large_machine_is_not_filled_with_workers(
+    monkeypatch: pytest.MonkeyPatch, processes: int, expected: int
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(128)), raising=False)
     assert share_of_cores(processes) == expected
 
 

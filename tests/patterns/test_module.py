@@ -410,6 +410,12 @@ def test_two_processes_find_what_one_does(tmp_path, weights, trained, shapes, cl
     assert any("mean_predictive_power/0.05" in row for row in logged.history)
 
 
+def first_pass_kept(checkpoint: Path) -> bool:
+    if not checkpoint.exists():
+        return False
+    return torch.load(checkpoint, weights_only=True)["pattern_search"]["done"] > 0
+
+
 @pytest.mark.slow
 def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
     """Kill -9 a real search after its first pass, resume it by its folder alone."""
@@ -417,10 +423,10 @@ def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
         *SEARCH,
         *("--model.classifier", weights, "--model.classes", "[1, 4]"),
     ]
-    checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "epoch001.ckpt"
+    checkpoint = tmp_path / "runs" / "killed" / "checkpoints" / "last.ckpt"
     command = [sys.executable, "-m", "iscp_lightning", *arguments, "--run", "killed"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not checkpoint.exists() and process.poll() is None:
+    while not first_pass_kept(checkpoint) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -433,6 +439,7 @@ def test_killed_search_resumes_to_the_uninterrupted_result(tmp_path, weights):
     )
     assert torch.equal(killed.masks, whole.masks)
     assert torch.equal(killed.mask_means, whole.mask_means)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_a_search_that_crashed_in_its_first_step_can_be_resumed(weights, monkeypatch):

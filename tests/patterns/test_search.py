@@ -395,7 +395,7 @@ def test_the_step_size_falls_to_its_last_value():
 def test_what_is_given_changes_the_named_schedule():
     assert SearchSettings().course == (5, 4, 0.02, None)
     quick = SearchSettings(schedule="quick")
-    assert quick.course.search_epochs == 1
+    assert quick.course.search_epochs == 2
     assert quick.course.final_step_size < quick.course.step_size
     longer = SearchSettings(schedule="quick", search_epochs=3)
     assert longer.course == quick.course._replace(search_epochs=3)

@@ -12,17 +12,17 @@ from iscp_lightning.cli import main
 WEIGHTS = str(Path(__file__).parents[2] / "checkpoints" / "shapes_resnet20.safetensors")
 
 
+COMMAND = [
+    *("predict", "--model", "RobustDataWriter", "--model.init_args.classifier", WEIGHTS),
+    *("--model.init_args.settings.batch_size", "8", "--data.source", "Shapes"),
+    *("--model.init_args.settings.steps", "3", "--data.val_fraction", "0"),
+    *("--data.source.init_args.train_count", "40", "--data.source.init_args.test_count", "20"),
+    *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+]
+
+
 def build(folder: str, *arguments: str) -> dict[str, torch.Tensor]:
-    main(
-        [
-            *("predict", "--model", "RobustDataWriter", "--model.init_args.classifier", WEIGHTS),
-            *("--model.init_args.folder", folder, "--model.init_args.settings.steps", "3"),
-            *("--model.init_args.settings.batch_size", "8", "--data.source", "Shapes"),
-            *("--data.source.init_args.train_count", "40", "--data.val_fraction", "0"),
-            *("--data.source.init_args.test_count", "20", "--trainer.accelerator", "cpu"),
-            *("--trainer.enable_progress_bar", "false", "--run", Path(folder).name, *arguments),
-        ]
-    )
+    main([*COMMAND, "--model.init_args.folder", folder, "--run", Path(folder).name, *arguments])
     return load_file(Path(folder) / "train.safetensors")
 
 
@@ -38,6 +38,16 @@ def test_a_built_set_can_be_trained_on(capsys):
             *("--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
         ]
     )
+
+
+def test_without_a_folder_it_lies_in_the_run(capsys):
+    main([*COMMAND, "--run", "r"])
+    path = Path("runs/r/robust_data/train.safetensors")
+    assert f"\n{path}\n" in capsys.readouterr().out
+    half = ["--model.init_args.fraction", "0.5", "--overwrite"]
+    main([*COMMAND, "--run", "r", *half])  # what the run leaves goes with it
+    assert len(load_file(path)["labels"]) == 20
+    assert json.loads((path.parent / "build.json").read_text())["images"] == 20
 
 
 def test_a_fraction_is_stratified():
@@ -81,3 +91,10 @@ def test_the_seed_is_its_own_or_that_of_the_data(options, seed):
     build("set", *options, "--model.init_args.fraction", "0.25")
     built = json.loads(Path("set/build.json").read_text())
     assert f'"seed": {seed}' in json.dumps(built["settings"])
+
+
+def test_what_it_takes_is_said_before(capsys):
+    main([*COMMAND, "--run", "r", "--model.init_args.fraction", "0.5", "--estimate"])
+    building = capsys.readouterr().out.splitlines()[1].split()
+    assert building[:3] == ["building", "20", "60"]  # 20 images, 3 steps each
+    assert not Path("runs").exists()

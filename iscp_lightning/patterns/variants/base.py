@@ -32,7 +32,7 @@ class Problems(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How all P problems of a search did in a pass, the same on every process.
+    """How all P problems of a search did in a pass, the same on every process, on the CPU.
 
     Attributes:
         targets: (P,) int64 target classes.

@@ -1,0 +1,74 @@
+"""What a search takes, known from numbers of images, classes and canvases alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.work import Work
+
+FLOAT = 4  # bytes
+
+
+def search_work(
+    labels: Tensor,
+    search_indices: Tensor,
+    shape: Sequence[int],
+    targets: Sequence[int],
+    settings: SearchSettings,
+    *,
+    canvases: int,
+    sizes: int,
+    measured: int,
+    measured_images: Tensor,
+    processes: int = 1,
+) -> list[Work]:
+    """Return the work of a search, stage by stage, as Algorithm 1 has it.
+
+    Args:
+        labels: (N,) int64, of the test images.
+        search_indices: (m,) int64, the search images.
+        shape: (C, H, W) of an image.
+        targets: Target classes.
+        settings: Settings of the search.
+        canvases: Canvases of a class.
+        sizes: Number of pattern sizes that are measured.
+        measured: Of how many canvases of a class they are measured.
+        measured_images: (n,) int64, the images on which they are measured.
+        processes: How many share the work.
+    """
+    chosen = torch.tensor(list(targets))
+    per_pass = canvases * _of_other_classes(labels[search_indices], chosen)
+    problems, pixels = len(chosen) * canvases, math.prod(shape[1:])
+    owned = math.ceil(problems / processes)
+    canvas, mask = math.prod(shape), FLOAT * pixels
+    pool = len(search_indices) * canvas
+    searched = owned * (canvas + 3 * mask) + pool  # mask, gradient, sum over the last pass
+    patterns = problems * (canvas + 2 * mask)
+    stamps = math.ceil(len(chosen) * measured / processes) * (sizes * pixels + canvas)
+    return [
+        Work("ranking canvases", forwards=len(labels), host_bytes=FLOAT * len(labels)),
+        Work(
+            "searching",
+            gradients=settings.course.search_epochs * per_pass,
+            device_bytes=searched,
+            host_bytes=pool + FLOAT * owned * len(search_indices),
+        ),
+        Work("final objectives", forwards=per_pass, device_bytes=searched),
+        Work(
+            "measuring",
+            forwards=sizes * measured * _of_other_classes(labels[measured_images], chosen),
+            device_bytes=searched + stamps,
+            host_bytes=2 * patterns,  # as they come from the processes, and in one set
+        ),
+    ]
+
+
+def _of_other_classes(labels: Tensor, targets: Tensor) -> int:
+    """Return the number of images that do not show the target, summed over the targets."""
+    of_class = labels.bincount(minlength=int(targets.max()) + 1)
+    return int((len(labels) - of_class[targets]).sum())

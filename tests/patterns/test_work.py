@@ -1,0 +1,69 @@
+import pytest
+import torch
+from toys import grey_images, planted_trigger
+
+from iscp_lightning import SearchSettings, Subject
+from iscp_lightning.data import MemoryImages
+from iscp_lightning.patterns.search import measure_search, run_search
+from iscp_lightning.patterns.work import search_work
+from iscp_lightning.work import Work
+
+
+@pytest.mark.parametrize(("canvases", "measured"), [("all", 3), ("winners", 1)])
+def test_it_counts_what_a_search_does(canvases, measured):
+    images, labels = grey_images(60)
+    labels[:10] = 1  # the classes differ in size
+    classifier = planted_trigger()[0]
+    indices = torch.arange(0, 60, 3)
+    subject = Subject(classifier, MemoryImages(images, labels), ["off", "on"], indices)
+    settings = SearchSettings(canvas="random", canvases_per_class=3, search_epochs=2, seed=7)
+    search = run_search(subject, settings, [0, 1])
+    found = measure_search(search, [0.1, 0.2], canvases=canvases)
+    held_out = torch.tensor([i for i in range(60) if i % 3])
+    ranking, searching, objectives, measuring = search_work(
+        labels,
+        indices,
+        (3, 8, 8),
+        [0, 1],
+        settings,
+        canvases=3,
+        sizes=2,
+        measured=measured,
+        measured_images=held_out,
+    )
+    mixed = sum(len(search.order.candidates(row)) for row in range(6))
+    own = sum(int(i) in indices for i in found.canvas_indices)  # left out of their own problems
+    assert ranking.forwards == 60
+    assert mixed <= objectives.forwards <= mixed + own
+    assert searching.gradients == 2 * objectives.forwards
+    shown = 2 * int(found.power.shown.sum())
+    assert shown <= measuring.forwards <= shown + 2 * 6
+    held = sum(t.nbytes for t in (*search.variables.values(), *search.sums.values()))
+    assert searching.device_bytes == search.canvas_pixels.nbytes + held * 3 // 2 + 20 * 192
+
+
+def test_processes_share_memory_but_not_work():
+    def work(processes: int) -> Work:
+        labels = torch.arange(100) % 10
+        indices = torch.arange(20)
+        return search_work(
+            labels,
+            indices,
+            (3, 8, 8),
+            range(10),
+            SearchSettings(),
+            canvases=4,
+            sizes=1,
+            measured=1,
+            measured_images=indices,
+            processes=processes,
+        )[1]
+
+    pool = 20 * 192
+    assert work(8).gradients == work(1).gradients
+    assert work(8).device_bytes - pool == (work(1).device_bytes - pool) // 8
+
+
+def test_work_is_done_several_times_one_after_the_other():
+    work = Work("searching", 1, 2, 3, 4, 5).times(10, "patterns")
+    assert work == Work("patterns: searching", 10, 20, 30, 4, 5)
