@@ -16,7 +16,6 @@ from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.prepared import Precision
 from iscp_lightning.classifiers.subject import Subject
 
-BATCH_SIZE = 128
 REPEATS = 5
 
 
@@ -37,16 +36,17 @@ class Rates(NamedTuple):
     peak_bytes: int = 0
 
 
-def measure_rates(subject: Subject, precision: Precision = "fp32") -> Rates:
+def measure_rates(subject: Subject, precision: Precision = "fp32", batch_size: int = 128) -> Rates:
     """Return a classifier's rates on the subject's device: medians of a few batches.
 
     Args:
         subject: The classifier and the test images.
         precision: Of the fast copy that gives gradients.
+        batch_size: Images taken together.
     """
     device = subject.device
-    indices = torch.arange(BATCH_SIZE) % len(subject.images)
-    (batch,) = subject.batches(indices, BATCH_SIZE)
+    indices = torch.arange(batch_size) % len(subject.images)
+    (batch,) = subject.batches(indices, batch_size)
     searched, fast = subject.fast(precision), subject.fast()
     trained = copy.deepcopy(subject.frozen).train().requires_grad_(True)
     if device.type == "cuda":
@@ -68,7 +68,7 @@ def measure_rates(subject: Subject, precision: Precision = "fp32") -> Rates:
             loss.backward()
 
     forwards, gradients, updates = (
-        BATCH_SIZE / _seconds(work, device) for work in (forward, gradient, update)
+        batch_size / _seconds(work, device) for work in (forward, gradient, update)
     )
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return Rates(forwards, gradients, updates, peak)

@@ -63,7 +63,8 @@ def search_work(
             "measuring",
             forwards=sizes * measured * _of_other_classes(labels[measured_images], chosen),
             device_bytes=searched + stamps,
-            host_bytes=2 * patterns,  # as they come from the processes, and in one set
+            # as they come from the processes, and in one set
+            host_bytes=patterns * (2 if processes > 1 else 1),
         ),
     ]
 
