@@ -126,7 +126,7 @@ class Subject:
             ValueError: if there are fewer logits than classes, the classifier returns
                 probabilities, or a logit is NaN; names the label of the first such image.
         """
-        chunks = share(torch.arange(len(self.images)).split(CHUNK))
+        chunks = share(torch.arange(len(self.images)).split(self.batch_size))
         logits: Tensor | None = None
         with torch.no_grad(), full_fp32(), self.bar(len(chunks), "classifying test images") as bar:
             for batch in self.images.batches(chunks):
