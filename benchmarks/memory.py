@@ -66,8 +66,8 @@ def main() -> None:
         torch.save(search.state(), checkpoint)
         found.save(patterns)
         files = {
-            "checkpoint_gib": round(checkpoint.stat().st_size / GIB, 2),
-            "patterns_gib": round(patterns.stat().st_size / GIB, 2),
+            "checkpoint_gib": round(checkpoint.stat().st_size / GIB, 5),
+            "patterns_gib": round(patterns.stat().st_size / GIB, 5),
         }
     works = search_work(
         images.labels,
@@ -82,7 +82,7 @@ def main() -> None:
     )
     estimate = max(work.device_bytes + work.host_bytes for work in works) / GIB
     peak = resident() - before
-    numbers = {"peak_gib": round(peak, 2), "peak_over_estimate": round(peak / estimate, 2)}
+    numbers = {"peak_gib": round(peak, 3), "peak_over_estimate": round(peak / estimate, 3)}
     print(json.dumps(numbers | files))
 
 

@@ -149,6 +149,7 @@ def main() -> None:
         f"{name}_{side}": round(rate, 2)
         for side, r in rates.items()
         for name, rate in r._asdict().items()
+        if name != "peak_bytes"
     }
     print(json.dumps(numbers))
 

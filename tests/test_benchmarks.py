@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
     "attack": ["--image_size", "8", "--batch", "4", "--repeats", "1"],
     "decode": ["images", "--repeats", "1"],
-    "memory": ["--classes", "10", "--image_size", "8"],
+    "memory": ["--classes", "60", "--image_size", "64"],
     "scaling": ["scaling.md", "--architecture", "resnet20", "--sizes", "8", "16", "--batch", "2"],
     "schedule": ["out", "--seeds", "1", "--searched", "30", "--measured", "20"],
     "search": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],

@@ -224,5 +224,5 @@ def test_records_of_an_offline_training(tmp_path, monkeypatch):
     assert config["trainer"]["max_epochs"] == 1
     assert config["model"]["init_args"]["classifier"] == "test_resnet"
     search = config["trainer"]["callbacks"][0]["init_args"]["search"]
-    assert (search["canvas"], search["step_size"]) == ("white", 0.02)  # defaults are logged too
+    assert (search["canvas"], search["schedule"]) == ("white", "paper")  # defaults are logged too
     assert any("test/clean_accuracy" in row for row in run.history)

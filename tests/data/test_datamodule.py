@@ -17,6 +17,8 @@ from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import class_indices, stratified_split
 
+CPU = SimpleNamespace(root_device=torch.device("cpu"))
+
 
 class Numbered(ImageSource):
     """Images that show their own number; a part without images is None."""
@@ -133,7 +135,9 @@ def test_fractions(name: str, allowed: list[float], refused: list[float]):
 
 
 def _rank(data: ImageDataModule, rank: int, world_size: int) -> None:
-    data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=world_size, global_rank=rank, strategy=CPU
+    )
 
 
 def _indices(loader: Any) -> list[int]:
@@ -347,7 +351,7 @@ def test_workers_of_every_reader(
     data = ImageDataModule(Unread(of_source), batch_size=4, num_workers=given, poison=poison)
     data.setup("fit")  # before it has a trainer
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        world_size=2 * devices, global_rank=0, num_devices=devices
+        world_size=2 * devices, global_rank=0, num_devices=devices, strategy=CPU
     )
     data.setup("fit")
     data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
