@@ -29,8 +29,9 @@ TEXT = """\
 # What it takes
 
 Made by `python benchmarks/scaling.py docs/scaling.md` on {device}, torch {version}: a ResNet-50,
-five canvases a class, five pattern sizes, `search_fraction` 0.2. Counts and bytes are exact; times
-are counts over the rates measured in that run, for eight devices an eighth of them. Reading and
+five positive canvases a class, five pattern sizes, `search_fraction` 0.2. Counts and bytes are
+arithmetic; times are counts over the rates of the fast copy measured in that run, for eight devices
+an eighth of them. Attacks and D_R run the network itself, which is somewhat slower. Reading and
 augmenting images, communication and figures are not counted. `--estimate` prints the same for a
 `fit`, `search` or `predict` of yours, with the rates of your classifier on your device.
 
@@ -85,7 +86,7 @@ def training(images: int, epochs: int) -> list[Work]:
     return [
         Work(f"natural training, {epochs} epochs", updates=updates),
         Work(f"PGD-7 training, {epochs} epochs", updates=updates, gradients=7 * updates),
-        Work("D_R, 1,000 steps", gradients=1000 * images),
+        Work("D_R, 1,000 steps", forwards=images, gradients=1000 * images),
     ]
 
 

@@ -44,14 +44,18 @@ class Measurement(ABC):
             ValueError: if it cannot; says why.
         """
 
-    def work(self, data: ImageDataModule, processes: int) -> list[Work]:
-        """Return what one of it takes, for `--estimate`.
+    def work(
+        self, data: ImageDataModule, processes: int, times: int = 1, last: bool = False
+    ) -> list[Work]:
+        """Return what it takes, for `--estimate`.
 
         Args:
             data: The images.
             processes: How many share the work.
+            times: How often it is measured.
+            last: Whether the last one of a training is among them.
         """
-        del data, processes
+        del data, processes, times, last
         return []
 
     def small(self) -> Measurement:

@@ -25,16 +25,10 @@ class Work:
     device_bytes: int = 0
     host_bytes: int = 0
 
-    def times(self, number: int, of: str) -> Work:
-        """Return it done several times, one after the other, as part of something else.
-
-        Args:
-            number: How often.
-            of: What it is part of.
-        """
+    def times(self, number: int) -> Work:
+        """Return it done several times, one after the other."""
         return replace(
             self,
-            stage=f"{of}: {self.stage}",
             forwards=number * self.forwards,
             gradients=number * self.gradients,
             updates=number * self.updates,

@@ -82,8 +82,8 @@ class AtEpochs(L.Callback):
         """Return what all its measurements take, for `--estimate`."""
         end = planned_epochs(trainer, data)
         epochs = {epoch for epoch in self.epochs if epoch <= end} | ({end} if self.last else set())
-        works = self.measurement.work(data, trainer.world_size)
-        return [work.times(len(epochs), self.title) for work in works]
+        works = self.measurement.work(data, trainer.world_size, len(epochs), self.last)
+        return [replace(work, stage=f"{self.title}: {work.stage}") for work in works]
 
     # not `state_dict`: a Trainer refuses two of one key before `setup` can say what to do
 

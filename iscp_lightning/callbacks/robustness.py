@@ -117,13 +117,16 @@ class RobustAccuracy(Measurement):
             summary=summary,
         )
 
-    def work(self, data: ImageDataModule, processes: int) -> list[Work]:
+    def work(
+        self, data: ImageDataModule, processes: int, times: int = 1, last: bool = False
+    ) -> list[Work]:
         """Return what it takes if every image is classified right and withstands every attack."""
-        del processes
+        del processes, last
         total = data.count("test")
         count = min(self.images or total, total)
         forwards, gradients = map(sum, zip(*map(passes, self._attacks(data)), strict=True))
-        return [Work("attacks", forwards=count * (1 + forwards), gradients=count * gradients)]
+        work = Work("attacks", forwards=count * (1 + forwards), gradients=count * gradients)
+        return [work.times(times)]
 
     def small(self) -> RobustAccuracy:
         """Return the same attacks on two images."""

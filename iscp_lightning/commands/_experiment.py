@@ -23,7 +23,7 @@ from iscp_lightning.commands._results import report
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.loggers import own_loggers, run_loggers
 from iscp_lightning.messages import fail
-from iscp_lightning.runs import Run
+from iscp_lightning.runs import Run, is_first_process
 from iscp_lightning.trainer import (
     AtomicCheckpointIO,
     EpochCheckpoint,
@@ -238,7 +238,11 @@ class Experiment(LightningCLI, Generic[Module]):
         Raises:
             SystemExit: with a message, if the module cannot say it.
         """
-        data, processes = self.datamodule, self.trainer.world_size
+        if not is_first_process():  # a launcher has started several
+            return
+        data, device = self.datamodule, self.trainer.strategy.root_device
+        # processes of one machine share its cores, and its rates are those of all cores
+        processes = self.trainer.num_nodes if device.type == "cpu" else self.trainer.world_size
         data.prepare_data()
         data.setup("fit")
         module = type(self.model).__name__
@@ -247,7 +251,6 @@ class Experiment(LightningCLI, Generic[Module]):
         works: list[Work] = []
         for part in (self.model, *self.trainer.callbacks):  # type: ignore[attr-defined]
             works += part.work(data, self.trainer) if hasattr(part, "work") else []
-        device = self.trainer.strategy.root_device
         rates: Rates = self.model.rates(data, device)  # type: ignore[operator]
         sys.stdout.write(f"{estimated(works, rates, processes, device.type)}\n")
 

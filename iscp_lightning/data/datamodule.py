@@ -266,5 +266,9 @@ class ImageDataModule(L.LightningDataModule):
 def planned_epochs(trainer: L.Trainer, data: ImageDataModule) -> int:
     """Return how many epochs a Trainer is to train on the images, the last one perhaps in part."""
     batches = math.ceil(data.count("train") / (data.batch_size * trainer.world_size))
-    limits = [trainer.max_epochs or 0, math.ceil(max(0, trainer.max_steps) / batches)]
-    return min(limit for limit in [*limits, 1000] if limit > 0)  # as many as Lightning makes
+    epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
+    limits = [epochs] if epochs >= 0 else []
+    if trainer.max_steps >= 0:
+        steps = math.ceil(batches / trainer.accumulate_grad_batches)
+        limits.append(math.ceil(trainer.max_steps / steps))
+    return min(limits, default=1000)  # Lightning's own

@@ -48,7 +48,7 @@ class BuiltImages(ImageSet):
     def pixels(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return the chosen images, uint8 (len(indices), C, H, W)."""
         images = np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
-        return torch.from_numpy(images[torch.as_tensor(indices).numpy()])
+        return torch.from_numpy(images[torch.as_tensor(indices).long().numpy()])
 
 
 class RobustData(ImageSource):

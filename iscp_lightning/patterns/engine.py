@@ -242,8 +242,7 @@ class PatternSearch(nn.Module):
             for name, variable in self.variables.items():
                 variable.copy_(rows[f"variable {name}"])
             for name, total in self.sums.items():
-                if f"sum {name}" in rows:
-                    total.copy_(rows[f"sum {name}"])
+                total.copy_(rows.get(f"sum {name}", torch.zeros(())))
             self.objectives.copy_(rows["objectives"])
         self._pass.copy_(rows["pass"].T)
         self.done, self.active = state["done"], state["active"].clone()

@@ -23,7 +23,7 @@ from iscp_lightning.patterns.drawings import (
 )
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.findings import search_findings
-from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
+from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet, stored_targets
 from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.power import MeasuredOn
 from iscp_lightning.patterns.search import measure_search, run_search, winning_problems
@@ -72,7 +72,6 @@ class PatternMeasurement(Measurement):
         self.pattern_sizes = tuple(sorted({*pattern_sizes, SHOWN_SIZE}))
         self.canvases = canvases
         self.given: Canvases | PatternSet | None = None
-        self.shown: list[int] = []  # classes in the figures of a training
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse unknown classes, images that cannot be drawn, and data without search images.
@@ -80,7 +79,7 @@ class PatternMeasurement(Measurement):
         Raises:
             ValueError: if it cannot be searched; says why.
         """
-        self.shown = class_indices(self.classes, data.class_names)[:SHOWN_CLASSES]
+        class_indices(self.classes, data.class_names)
         require_drawable(data.test_images)
         self.search.sparsity_of(torch.zeros(1).long(), data.num_classes)
         for size in self.pattern_sizes:
@@ -99,20 +98,32 @@ class PatternMeasurement(Measurement):
                 f"of {len(data.test_images)} test images is none of any class"
             )
 
-    def work(self, data: ImageDataModule, processes: int) -> list[Work]:
-        """Return what a search and the measurement of its winners take."""
-        return search_work(
-            data.test_images.labels,
-            data.search_indices,
-            (3, *data.image_size),
-            class_indices(self.classes, data.class_names),
-            self.search,
-            canvases=self.search.canvases_expected if self.canvases == EACH_EPOCH else 1,
-            sizes=len(self.pattern_sizes),
-            measured=1,
-            measured_images=data.held_out_indices,
-            processes=processes,
-        )
+    def work(
+        self, data: ImageDataModule, processes: int, times: int = 1, last: bool = False
+    ) -> list[Work]:
+        """Return what searches and the measurements of their winners take."""
+        held_out, everything = data.held_out_indices, torch.arange(len(data.test_images))
+
+        def searches(canvases: int) -> list[Work]:
+            return search_work(
+                data.test_images.labels,
+                data.search_indices,
+                (3, *data.image_size),
+                class_indices(self.classes, data.class_names),
+                self.search,
+                canvases=canvases,
+                sizes=len(self.pattern_sizes),
+                measured=1,
+                measured_images=held_out if len(held_out) else everything,
+                processes=processes,
+            )
+
+        many = {EACH_EPOCH: times, FIRST: min(times, 1)}.get(self.canvases, 0)
+        works = [work.times(many) for work in searches(self.search.canvases_expected)]
+        works += [work.times(times - many) for work in searches(1)] if many < times else []
+        if last:
+            works.append(replace(searches(1)[1], stage="two search seeds"))
+        return works
 
     def small(self) -> PatternMeasurement:
         """Return a search of one pass on one canvas a class."""
@@ -151,7 +162,10 @@ class PatternMeasurement(Measurement):
         if not there:
             return {}
         paths = [pattern_file(folder, each) for each in there]
-        snapshots = [PatternSet.load(path, winners=True, classes=self.shown) for path in paths]
+        shown = (
+            torch.cat([stored_targets(path) for path in paths]).unique()[:SHOWN_CLASSES].tolist()
+        )
+        snapshots = [PatternSet.load(path, winners=True, classes=shown) for path in paths]
         values = [r.value for r in there[-1].records if r.measure == "seed_overlap"]
         epochs = [each.provenance["epoch"] for each in there]
         return training_figures(snapshots, epochs, values[0] if values else None)

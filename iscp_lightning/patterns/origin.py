@@ -32,7 +32,7 @@ def search_origin(
     """
     return {
         "classifier": classifier_hash(classifier),
-        "search": settings.plain(),
+        "search": _numbers(settings.plain()),
         "test_set": fingerprint(images),
         "search_fraction": hashlib.sha256(search_indices.numpy().tobytes()).hexdigest(),
         "classes": list(classes),
@@ -56,6 +56,12 @@ def require_origin(wanted: dict[str, Any], found: dict[str, Any], what: str) -> 
         if name == "test_set":
             words = difference(value, found[name])
         else:
-            words = "" if found[name] == value else f"{found[name]}, not {value}"
+            known = _numbers(found[name]) if name == "search" else found[name]
+            words = "" if known == value else f"{known}, not {value}"
         if words:
             raise ValueError(f"{what} with another `{name}`: {words}")
+
+
+def _numbers(search: dict[str, Any]) -> dict[str, Any]:
+    """Return a search's settings without the name of its schedule, whose numbers are among them."""
+    return {name: value for name, value in search.items() if name != "schedule"}

@@ -283,6 +283,13 @@ class PatternSet:
         )
 
 
+def stored_targets(path: str | Path) -> Tensor:
+    """Return the target class of each pattern in a file, (P,) int64, without reading the rest."""
+    with safe_open(path, "pt") as file:
+        targets: Tensor = file.get_tensor("targets")
+    return targets
+
+
 def require_format(path: str | Path, metadata: dict[str, Any]) -> None:
     """Raise a ValueError unless the metadata are those of a pattern file that can be read."""
     version = metadata.get("format_version", 0)

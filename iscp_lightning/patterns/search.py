@@ -157,7 +157,8 @@ def measure_search(
 ) -> PatternSet | None:
     """Return the measured patterns of a finished search on rank 0, elsewhere None; a collective.
 
-    Every rank measures what it owns.
+    Every rank measures what it owns. In one process on a CPU the set shares its memory with the
+    search.
 
     Args:
         search: The search.

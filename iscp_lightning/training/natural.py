@@ -160,7 +160,8 @@ class NaturalModule(L.LightningModule):
     def work(self, data: ImageDataModule, trainer: L.Trainer) -> list[Work]:
         """Return what training with its validations and the test take, for `--estimate`."""
         epochs = planned_epochs(trainer, data)
-        trained, validated = epochs * data.count("train"), epochs * data.count("val")
+        trained = epochs * data.count("train")
+        validated = epochs // (trainer.check_val_every_n_epoch or 1) * data.count("val")
         tested = sum(data.count(name) for name in data.test_names)
         updates, steps, steps_of_test = self.passes
         return [

@@ -95,6 +95,10 @@ class RobustDataWriter(L.LightningModule):
         images, indices = data.train_images
         seed = derived_seed(data.seed, "split", "robust data")
         chosen, _ = stratified_split(images.labels, indices, self.fraction, seed)
+        if len(chosen) == 0:
+            raise ValueError(
+                f"`fraction`={self.fraction} of {len(indices)} images leaves none of any class"
+            )
         take_loader_from(self.trainer.predict_loop, self)
         frozen = frozen_copy(self._given[0], self.trainer.strategy.root_device)
         self.builder = RobustDataBuilder(

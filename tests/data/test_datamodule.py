@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from iscp_lightning.data import Augmentation, Batch, MemoryImages, Poison, Shapes, Trigger
-from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.data.datamodule import ImageDataModule, planned_epochs
 from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import class_indices, stratified_split
 
@@ -461,3 +461,21 @@ def test_an_unknown_target_is_named_before_anything_else(train_count):
     data = ImageDataModule(Numbered(train_count), poison=Poison(Trigger(size=1), target=2))
     with pytest.raises(ValueError, match="`target` is 2; allowed are 0 to 1"):
         data.setup("test")
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ({"max_epochs": 2000}, 2000),
+        ({"max_epochs": 0}, 0),
+        ({"max_steps": 50}, 5),
+        ({"max_steps": 15, "max_epochs": 9}, 2),
+        ({"max_steps": 10, "accumulate_grad_batches": 4}, 4),
+        ({"max_epochs": -1}, 1000),
+    ],
+)
+def test_how_many_epochs_are_planned(options, epochs):
+    data = ImageDataModule(Numbered(train_count=40), batch_size=4, val_fraction=0)
+    defaults = {"max_epochs": None, "max_steps": -1, "accumulate_grad_batches": 1, "world_size": 1}
+    trainer = SimpleNamespace(**(defaults | options))
+    assert planned_epochs(trainer, data) == epochs  # type: ignore[arg-type]

@@ -437,3 +437,7 @@ def test_a_search_goes_on_from_its_state(trained: Classifier, shapes):
     one, other = whole.patterns(), resumed.patterns()
     for name in ("masks", "mask_means", "objectives"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
+    whole.restore(begin().state())  # from the start again: nothing of the first time is left
+    for _ in range(whole.total_steps):
+        whole.step()
+    assert torch.equal(whole.patterns().mask_means, other.mask_means)

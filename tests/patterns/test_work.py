@@ -65,5 +65,5 @@ def test_processes_share_memory_but_not_work():
 
 
 def test_work_is_done_several_times_one_after_the_other():
-    work = Work("searching", 1, 2, 3, 4, 5).times(10, "patterns")
-    assert work == Work("patterns: searching", 10, 20, 30, 4, 5)
+    work = Work("searching", 1, 2, 3, 4, 5).times(10)
+    assert work == Work("searching", 10, 20, 30, 4, 5)

@@ -1,0 +1,37 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from toys import Linear, grey_images
+
+from iscp_lightning import SearchSettings, Shapes, Subject
+from iscp_lightning.data import MemoryImages
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.patterns.measurement import PatternMeasurement
+
+
+@pytest.mark.filterwarnings("ignore:no positive canvas|fewer than")
+def test_figures_of_a_training_show_the_classes_that_were_found(tmp_path):
+    """An early network of many classes knows only the last ones."""
+    names = [str(k) for k in range(60)]
+    images, _ = grey_images(120)
+    maps = torch.zeros(60, 8, 8)
+    maps[55:] = 0.1
+    subject = Subject(
+        Linear(maps), MemoryImages(images, torch.arange(120) % 60), names, torch.arange(0, 120, 3)
+    )
+    measurement = PatternMeasurement(SearchSettings(search_epochs=1))
+    found = measurement.measure(subject)
+    found = replace(found, provenance={**found.provenance, "epoch": 1, "saved_as": "epoch001"})
+    found.save(tmp_path, "epoch001")
+    assert set(measurement.history(tmp_path, [found])) == {"learning_dynamics"}
+
+
+def test_every_search_of_a_training_is_estimated():
+    data = ImageDataModule(Shapes(train_count=20, test_count=100))
+    search = SearchSettings(canvases_per_class=5)
+    each, first = (PatternMeasurement(search, canvases=c) for c in ("each_epoch", "first"))
+    one = sum(work.gradients for work in each.work(data, 1))
+    assert sum(work.gradients for work in each.work(data, 1, 3)) == 3 * one
+    assert sum(work.gradients for work in first.work(data, 1, 3)) == one + 2 * one // 5
+    assert sum(work.gradients for work in each.work(data, 1, 3, last=True)) == 3 * one + one // 5
