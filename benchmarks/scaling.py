@@ -33,7 +33,8 @@ five positive canvases a class, five pattern sizes, `search_fraction` 0.2. Count
 arithmetic; times are counts over the rates of the fast copy measured in that run, for eight devices
 an eighth of them. Attacks and D_R run the network itself, which is somewhat slower. Reading and
 augmenting images, communication and figures are not counted. `--estimate` prints the same for a
-`fit`, `search` or `predict` of yours, with the rates of your classifier on your device.
+`fit`, `search` or `predict` of yours, with the rates of your classifier on your device; it does not
+look at Trainer options that limit the batches.
 
 {rates}
 {gpu}

@@ -241,6 +241,13 @@ def test_a_weights_file_that_says_its_images(capsys):
     assert config["seed_everything"] == 5
 
 
+def test_a_shipped_file_says_its_images(capsys):
+    shipped = Path(__file__).parents[2] / "checkpoints" / "shapes_resnet20.safetensors"
+    config = printed(capsys, "search", "--from", str(shipped))
+    assert config["model"]["init_args"]["classifier"] == str(shipped)
+    assert config["data"]["source"]["class_path"] == "iscp_lightning.Shapes"
+
+
 def refused(capsys, *arguments: str) -> str:
     with pytest.raises(SystemExit) as done:
         main(arguments)
