@@ -4,8 +4,8 @@
 
 One process searches random images with a tiny network from ranking to measuring and writes a
 checkpoint and a pattern file, with at most `--limit` GiB of memory of its own (RLIMIT_DATA), beyond
-which allocations fail. The last line is JSON: the peak of its resident memory, less what it had
-before, in GiB and as a ratio to the estimate, which counts data alone, and the sizes of the files.
+which allocations fail. The last line is JSON: the peak of its resident memory, in GiB and over what
+it had before the search plus the estimate, and the sizes of the files.
 """
 
 import argparse
@@ -81,8 +81,10 @@ def main() -> None:
         measured_images=held_out,
     )
     estimate = max(work.device_bytes + work.host_bytes for work in works) / GIB
-    peak = resident() - before
-    numbers = {"peak_gib": round(peak, 3), "peak_over_estimate": round(peak / estimate, 3)}
+    numbers = {
+        "peak_gib": round(resident(), 3),
+        "peak_over_estimate": round(resident() / (before + estimate), 3),
+    }
     print(json.dumps(numbers | files))
 
 
