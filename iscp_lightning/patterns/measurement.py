@@ -119,8 +119,8 @@ class PatternMeasurement(Measurement):
             )
 
         many = {EACH_EPOCH: times, FIRST: min(times, 1)}.get(self.canvases, 0)
-        works = [work.times(many) for work in searches(self.search.canvases_expected)]
-        works += [work.times(times - many) for work in searches(1)] if many < times else []
+        shares = ((self.search.canvases_expected, many), (1, times - many))
+        works = [work.times(n) for canvases, n in shares if n for work in searches(canvases)]
         if last:
             works.append(replace(searches(1)[1], stage="two search seeds"))
         return works
