@@ -137,13 +137,13 @@ def predictive_power_curve(
 
     Args:
         sizes: S increasing pattern sizes, fractions of the image in (0, 1].
-        curves: For each label, the predictive power of K classes at every size, floats in [0, 1]
-            of shape (K, S), NaN where undefined; K may differ between labels.
+        curves: For each label the mean at every size and the ends of its interval, floats of shape
+            (3, S), NaN where undefined.
         title: Heading of the plot.
 
     Returns:
-        A figure of one axes: for each label a line with markers, the mean over the classes where
-        the power is defined, in a band of one (population) standard deviation either side.
+        A figure of one axes: for each label a line with markers, the mean, in the band of its
+        interval.
 
     Raises:
         ValueError: If ``sizes`` or ``curves`` is empty or not as above.
@@ -156,12 +156,10 @@ def predictive_power_curve(
     figure, axes = _single_axes(title)
     top = 1.0
     for i, (label, values) in enumerate(curves.items()):
-        mean, deviation = _statistics(_floats(f"curves[{label!r}]", values, ("K", len(sizes))))
-        top = max(top, float(np.nan_to_num(mean + deviation).max()))
+        mean, low, high = _floats(f"curves[{label!r}]", values, (3, len(sizes)))
+        top = max(top, float(np.nan_to_num([mean, high]).max()))
         style = _style(i)
-        axes.fill_between(
-            percent, mean - deviation, mean + deviation, color=style["color"], alpha=0.15, lw=0
-        )
+        axes.fill_between(percent, low, high, color=style["color"], alpha=0.15, lw=0)
         axes.plot(percent, mean, label=label, **style)
     _finish(axes, "pattern size (% of the image)", "mean predictive power (mPW)", top)
     if np.all(steps[1:] >= 0.04 * (percent[-1] - percent[0])):  # else the labels would touch

@@ -33,11 +33,13 @@ class Record:
         measure: The field's term for it, such as `predictive_power`.
         value: The number; NaN where it is undefined.
         about: What it is of, such as `{"pattern_size": 0.05, "class": "airplane"}`.
+        interval: Ends of its 95 % interval, None where there is none.
     """
 
     measure: str
     value: float
     about: Mapping[str, str | int | float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -47,7 +49,8 @@ class Record:
 
     def row(self) -> dict[str, Any]:
         """Return the record as one row of a table: what it is of, the measure and the value."""
-        return {**self.about, "measure": self.measure, "value": self.value}
+        row = {**self.about, "measure": self.measure, "value": self.value}
+        return row if self.interval is None else {**row, "interval": list(self.interval)}
 
 
 @dataclass(frozen=True)

@@ -150,22 +150,17 @@ def test_pattern_grid_rejects(change, message):
 @pytest.mark.filterwarnings("error")
 def test_predictive_power_curve():
     sizes = (0.01, 0.07, 0.1)
-    white = np.array([[0.0, 0.5, 1.0], [0.2, NAN, 1.0], [0.4, 0.7, 0.7]])
-    noise = np.array([[NAN, 0.2, 0.4], [NAN, 0.4, 0.4]])
+    white = np.array([[0.2, 0.6, 0.9], [0.1, 0.5, 0.7], [0.4, 0.7, 1.2]])
+    noise = np.array([[NAN, 0.3, 0.4], [NAN, NAN, 0.3], [NAN, NAN, 0.4]])
     figure = figures.predictive_power_curve(sizes, {"white": white, "noise": noise})
     figure.savefig(io.BytesIO())
     (axes,) = figure.axes
     assert [line.get_label() for line in axes.lines] == ["white", "noise"]
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [1, 7, 10])
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), np.nanmean(white, axis=0))
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), white[0])
     np.testing.assert_allclose(axes.lines[1].get_ydata(), [NAN, 0.3, 0.4])
     band = axes.collections[0].get_paths()[0].vertices
-    for x, low, high in zip(
-        (1, 7, 10),
-        np.nanmean(white, axis=0) - np.nanstd(white, axis=0),
-        np.nanmean(white, axis=0) + np.nanstd(white, axis=0),
-        strict=True,
-    ):
+    for x, low, high in zip((1, 7, 10), *white[1:], strict=True):
         at_x = band[np.isclose(band[:, 0], x), 1]
         np.testing.assert_allclose((at_x.min(), at_x.max()), (low, high))
     assert axes.lines[0].get_color() != axes.lines[1].get_color()
@@ -180,7 +175,7 @@ def test_predictive_power_curve():
 
 def test_crowded_size_labels_do_not_overlap():
     sizes = (0.001, 0.002, 0.003, 0.5)
-    figure = figures.predictive_power_curve(sizes, {"white": np.ones((2, 4))})
+    figure = figures.predictive_power_curve(sizes, {"white": np.ones((3, 4))})
     figure.savefig(io.BytesIO())
     labels = figure.axes[0].get_xticklabels()
     assert len(labels) > 2
@@ -190,8 +185,8 @@ def test_crowded_size_labels_do_not_overlap():
 @pytest.mark.parametrize(
     ("sizes", "curves", "message"),
     [
-        ((0.1, 0.2), {"a": np.ones((3, 3))}, r"`curves\['a'\]` .*\(3, 3\).*\(K, 2\)"),
-        ((0.1, 0.2), {"a": np.ones(2)}, r"`curves\['a'\]` .*\(2,\).*\(K, 2\)"),
+        ((0.1, 0.2), {"a": np.ones((3, 3))}, r"`curves\['a'\]` .*\(3, 3\).*\(3, 2\)"),
+        ((0.1, 0.2), {"a": np.ones(2)}, r"`curves\['a'\]` .*\(2,\).*\(3, 2\)"),
         ((0.1, 0.2), {"a": np.ones((0, 2))}, r"`curves\['a'\]` .*\(0, 2\)"),
         ((0.1, 0.2), {}, "`curves` is empty"),
         ((), {"a": np.ones((3, 0))}, r"`sizes` is \(\)"),
@@ -282,9 +277,9 @@ def test_epoch_ticks_are_whole_numbers(epochs):
 
 
 def draw_everything():
-    ones = np.ones((2, 3))
+    ones, curve = np.ones((2, 3)), np.ones((3, 3))
     figures.pattern_grid([[image(), None]], row_labels=["a"], column_labels=["b", "c"], title="t")
-    figures.predictive_power_curve([0.1, 0.2, 0.3], {"a": ones}, title="t")
+    figures.predictive_power_curve([0.1, 0.2, 0.3], {"a": curve}, title="t")
     figures.settling_curves([1, 2, 3], ones, ones, class_names=["a", "b"], pattern_size=0.1)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from iscp_lightning import figures
 from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.metrics.overlap import chance_overlap, overlap
 from iscp_lightning.patterns.findings import number, power_of, summarize
 from iscp_lightning.patterns.pattern import PatternSet
@@ -26,11 +27,21 @@ def search_figures(patterns: PatternSet) -> dict[str, Figure]:
     """Return the figures of a measured search by file name."""
     results, power = summarize(patterns), power_of(patterns)
     kind = patterns.settings["canvas"]
-    by_class = power[patterns.winners].predictive_power.numpy()
+    winners = power[patterns.winners]
+    clean = winners.clean_accuracy[winners.targets].unsqueeze(1)
+    curves = {f"{kind} canvases": winners.predictive_power}
+    if winners.controls is not None:
+        curves["random masks"] = winners.controls.random_mask_rate / clean
+        base_rate = winners.controls.base_rate.unsqueeze(1) / clean
+        curves["no pattern"] = base_rate.expand_as(winners.predictive_power)
     drawn = {
         "patterns": _draw_sizes(patterns, results, power.pattern_sizes),
         "predictive_power": figures.predictive_power_curve(
-            power.pattern_sizes, {f"{kind} canvases": by_class}
+            power.pattern_sizes,
+            {
+                name: torch.stack([values.nanmean(0), *mean_interval(values).T]).numpy()
+                for name, values in curves.items()
+            },
         ),
     }
     if len(patterns) > len(patterns.winners):

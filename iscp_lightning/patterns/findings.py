@@ -69,72 +69,127 @@ def search_findings(
 
 
 def summarize(patterns: PatternSet) -> dict[str, Any]:
-    """Return the content of a search's results.json: plain values, NaN where undefined.
+    """Return the content of a search's results.json: its records by measure, NaN where undefined.
 
     Args:
         patterns: Measured patterns; at least every winner.
 
     Returns:
-        Among others `clean_accuracy`, the share of all `measured_images` predicted right, and
-        `mean_clean_accuracy`, the mean over the searched classes that have images.
+        Each measure of `pattern_records` under its name, by size where it has one, its interval
+        under the name with `_interval`; those of a class in `classes`, with all its canvases.
     """
     power = power_of(patterns)
-    keys = [f"{size:g}" for size in power.pattern_sizes]
-    of_winners = power[patterns.winners]
-    classes = power.clean_accuracy[patterns.targets.unique()]
-    best = _of_best_canvas(patterns, power)
-    result: dict[str, Any] = {
-        "mean_predictive_power": _by(keys, of_winners.mean),
-        "std_predictive_power": _by(keys, of_winners.std),
-        "classes_defined": _by(keys, of_winners.defined),
-        "clean_accuracy": float(power.overall_clean_accuracy),
-        "mean_clean_accuracy": float(classes.nanmean()),
+    records = pattern_records(patterns)
+    return {
+        **_nested([record for record in records if "class" not in record.about]),
         "measured_on": power.measured_on,
-        "measured_images": int(power.images.sum()),
-    }
-    if best is not None:
-        result["mean_predictive_power_of_best_canvas"] = _by(keys, best)
-    return result | {
-        "classes": [_of_class(patterns, power, keys, row) for row in patterns.winners.tolist()],
+        "classes": [_of_class(patterns, power, records, row) for row in patterns.winners.tolist()],
         "settings": patterns.settings,
         "provenance": patterns.provenance,
     }
 
 
 def pattern_records(patterns: PatternSet) -> list[Record]:
-    """Return the numbers of the winners, of each class and the means over classes, and accuracy."""
+    """Return the numbers of the winners: the means over classes, then those of each class.
+
+    `clean_accuracy` is the share of all `measured_images` predicted right, `mean_clean_accuracy`
+    the mean over the searched classes that have images; other means are over the winners where
+    they are defined. Intervals of means are over the classes of this one search.
+    """
     power = power_of(patterns)
     winners = power[patterns.winners]
-    records = [
-        Record("mean_predictive_power", value, {"pattern_size": size})
-        for size, value in zip(power.pattern_sizes, winners.mean.tolist(), strict=True)
+    classes = power.clean_accuracy[winners.targets]
+    by_size = {
+        "mean_predictive_power": winners.mean,
+        "std_predictive_power": winners.std,
+        "classes_defined": winners.defined,
+        "mean_attack_success_rate": winners.attack_success_rate.nanmean(0),
+    }
+    overall = {
+        "clean_accuracy": power.overall_clean_accuracy,
+        "mean_clean_accuracy": classes.nanmean(),
+        "measured_images": power.images.sum(),
+    }
+    of_class = {"clean_accuracy": classes, "objective": patterns.objectives[patterns.winners]}
+    of_pattern = {
+        "predictive_power": winners.predictive_power,
+        "attack_success_rate": winners.attack_success_rate,
+    }
+    ends_of = {"mean_predictive_power": winners.mean_interval}
+    if (best := _of_best_canvas(patterns, power)) is not None:
+        by_size["mean_predictive_power_of_best_canvas"] = best
+    if (controls := winners.controls) is not None:
+        by_size["mean_random_mask_rate"] = controls.random_mask_rate.nanmean(0)
+        of_pattern["random_mask_rate"] = controls.random_mask_rate
+        for name in ("base_rate", "whole_canvas_rate"):
+            of_class[name] = getattr(controls, name)
+            overall[f"mean_{name}"] = of_class[name].nanmean()
+    sizes = power.pattern_sizes
+    found = [
+        record
+        for name, values in by_size.items()
+        for record in _by_size(name, values, sizes, {}, ends_of.get(name))
     ]
-    records.append(Record("clean_accuracy", float(power.overall_clean_accuracy)))
-    rows = zip(patterns.winners.tolist(), winners.predictive_power.tolist(), strict=True)
-    for row, values in rows:
-        name = patterns.class_names[int(patterns.targets[row])]
-        records.append(Record("objective", float(patterns.objectives[row]), {"class": name}))
-        records += [
-            Record("predictive_power", value, {"pattern_size": size, "class": name})
-            for size, value in zip(power.pattern_sizes, values, strict=True)
-        ]
-    return records
+    found += [Record(name, float(value)) for name, value in overall.items()]
+    intervals = winners.interval
+    for row, target in enumerate(winners.targets.tolist()):
+        about = {"class": patterns.class_names[target]}
+        found += [Record(name, float(values[row]), about) for name, values in of_class.items()]
+        ends = {"predictive_power": intervals[row]}
+        for name, values in of_pattern.items():
+            found += _by_size(name, values[row], sizes, about, ends.get(name))
+    return found
+
+
+def _by_size(
+    measure: str,
+    values: Tensor,
+    sizes: Sequence[float],
+    about: dict[str, Any],
+    ends: Tensor | None = None,
+) -> list[Record]:
+    """Return a record for each of the S sizes.
+
+    Args:
+        measure: What was measured.
+        values: (S,) numbers.
+        sizes: S pattern sizes.
+        about: What else they are of.
+        ends: (S, 2) ends of their intervals.
+    """
+    intervals = (
+        [None] * len(sizes) if ends is None else [(low, high) for low, high in ends.tolist()]
+    )
+    return [
+        Record(measure, value, {"pattern_size": size} | about, interval)
+        for value, size, interval in zip(values.tolist(), sizes, intervals, strict=True)
+    ]
 
 
 def format_table(results: dict[str, Any]) -> str:
     """Return accuracy and predictive power of the searched classes and their means as a table.
 
-    The accuracy on all images, also those of other classes, stands below it.
+    Below stand the interval of the means, what they have to be compared with, and the accuracy on
+    all images, also those of other classes.
     """
     sizes = list(results["mean_predictive_power"])
     head = ["class", "clean accuracy", *(f"PW {100 * float(size):g} %" for size in sizes)]
-    rows = [
+    classes = [
         [entry["name"], entry["clean_accuracy"], *entry["predictive_power"].values()]
         for entry in results["classes"]
     ]
-    means = results["mean_predictive_power"].values()
-    rows.append(["mean", results["mean_clean_accuracy"], *means])
-    text = [head] + [[row[0], *(number(value) for value in row[1:])] for row in rows]
+    intervals = results["mean_predictive_power_interval"].values()
+    means: list[list[Any]] = [
+        ["mean", results["mean_clean_accuracy"], *results["mean_predictive_power"].values()],
+        ["  95 % interval", "over classes", *(_interval(ends) for ends in intervals)],
+    ]
+    for title, measure in (("mean ASR", "attack_success"), ("  of random masks", "random_mask")):
+        if rates := results.get(f"mean_{measure}_rate"):
+            means.append([title, "", *rates.values()])
+    text = [
+        [cell if isinstance(cell, str) else number(cell) for cell in row]
+        for row in [head, *classes, *means]
+    ]
     widths = [max(len(row[i]) for row in text) for i in range(len(head))]
     lines = [
         "  ".join(
@@ -146,9 +201,13 @@ def format_table(results: dict[str, Any]) -> str:
         for row in text
     ]
     rule = "-" * len(lines[0])
-    images = f"{results['measured_images']} {results['measured_on']} images"
-    overall = f"clean_accuracy: {number(results['clean_accuracy'])} of {images}"
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], overall])
+    images = f"{results['measured_images']:g} {results['measured_on']} images"
+    below = [f"clean_accuracy: {number(results['clean_accuracy'])} of {images}"]
+    if "mean_base_rate" in results:
+        base, whole = (number(results[f"mean_{n}_rate"]) for n in ("base", "whole_canvas"))
+        below.append(f"mean ASR without a pattern: {base}; of the whole canvas: {whole}")
+    first = 1 + len(classes)
+    return "\n".join([lines[0], rule, *lines[1:first], rule, *lines[first:], *below])
 
 
 def power_of(patterns: PatternSet) -> PatternPower:
@@ -167,45 +226,50 @@ def number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def _by(keys: Sequence[str], values: Tensor) -> dict[str, float]:
-    return dict(zip(keys, values.tolist(), strict=True))
+def _nested(records: Sequence[Record]) -> dict[str, Any]:
+    """Return records by measure and, where they have one, by pattern size."""
+    nested: dict[str, Any] = {}
+    for record in records:
+        if "pattern_size" not in record.about:
+            nested[record.measure] = record.value
+            continue
+        key = f"{record.about['pattern_size']:g}"
+        nested.setdefault(record.measure, {})[key] = record.value
+        if record.interval is not None:
+            nested.setdefault(f"{record.measure}_interval", {})[key] = list(record.interval)
+    return nested
 
 
-def _measured(power: PatternPower) -> Tensor:
-    """Return which patterns were measured, (P,) bool."""
-    return ~power.attack_success_rate.isnan().all(1)
+def _interval(ends: Sequence[float | None]) -> str:
+    low, high = (number(end)[:-1] for end in ends)
+    return f"{low}-{high}" if low else "-"
 
 
 def _of_class(
-    patterns: PatternSet, power: PatternPower, keys: Sequence[str], winner: int
+    patterns: PatternSet, power: PatternPower, records: Sequence[Record], winner: int
 ) -> dict[str, Any]:
     target = int(patterns.targets[winner])
-    values, measured = power.predictive_power, _measured(power)
+    name = patterns.class_names[target]
+    sizes = [f"{size:g}" for size in power.pattern_sizes]
     canvases = [
         {
             "index": int(patterns.canvas_indices[row]),
             "objective": float(patterns.objectives[row]),
-            "predictive_power": _by(keys, values[row]) if measured[row] else None,
+            "predictive_power": None
+            if power.attack_success_rate[row].isnan().all()
+            else dict(zip(sizes, power.predictive_power[row].tolist(), strict=True)),
         }
         for row in (patterns.targets == target).nonzero().flatten().tolist()
     ]
-    return {
-        "class": target,
-        "name": patterns.class_names[target],
-        "clean_accuracy": float(power.clean_accuracy[target]),
-        "predictive_power": _by(keys, values[winner]),
-        "canvas": {
-            "kind": patterns.settings["canvas"],
-            "index": int(patterns.canvas_indices[winner]),
-        },
-        "objective": float(patterns.objectives[winner]),
-        "canvases": canvases,
-    }
+    canvas = {"kind": patterns.settings["canvas"], "index": int(patterns.canvas_indices[winner])}
+    own = _nested([record for record in records if record.about.get("class") == name])
+    return {"class": target, "name": name, **own, "canvas": canvas, "canvases": canvases}
 
 
 def _of_best_canvas(patterns: PatternSet, power: PatternPower) -> Tensor | None:
     """Return (S,) the mean over classes of each class's best canvas, if all were measured."""
-    if not _measured(power).all() or len(patterns) == len(patterns.winners):
+    unmeasured = power.attack_success_rate.isnan().all(1)
+    if unmeasured.any() or len(patterns) == len(patterns.winners):
         return None
     values = power.predictive_power
     maxima = [values[patterns.targets == t].amax(0) for t in patterns.targets.unique()]

@@ -18,7 +18,7 @@ from iscp_lightning.data.images import ImageSet, MemoryImages
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.data.testset import require_same
 from iscp_lightning.patterns.format1 import from_format_1
-from iscp_lightning.patterns.power import MeasuredOn, PatternPower, measure_power
+from iscp_lightning.patterns.power import Controls, MeasuredOn, PatternPower, measure_power
 from iscp_lightning.patterns.variants.base import Variant, variant_named
 from iscp_lightning.ranks import in_order
 from iscp_lightning.runs import atomic_path
@@ -156,6 +156,7 @@ class PatternSet:
         pattern_sizes: Sequence[float] = PATTERN_SIZES,
         measure_on: MeasuredOn = "held_out",
         rows: Tensor | None = None,
+        controlled: Tensor | None = None,
     ) -> PatternSet:
         """Return the set with its predictive power on the test images that were searched.
 
@@ -164,13 +165,16 @@ class PatternSet:
             pattern_sizes: Sizes as shares of the pixels.
             measure_on: The images that the search has not seen, or all.
             rows: (n,) int64, which patterns are measured; None means all.
+            controlled: (m,) int64, for which of them the controls are measured, too; None is the
+                winners.
 
         Raises:
             ValueError: if the images are not those that were searched, or none is held out.
         """
         require_same(self.provenance, subject.images)
         sizes = tuple(sorted(set(pattern_sizes)))
-        chosen = self if rows is None else self[rows]
+        rows = torch.arange(len(self)) if rows is None else rows
+        chosen = self[rows]
         power = measure_power(
             subject,
             chosen.targets,
@@ -179,8 +183,9 @@ class PatternSet:
             sizes,
             measure_on,
             self.search_indices,
+            torch.isin(rows, self.winners if controlled is None else controlled),
         )
-        return replace(self, power=power if rows is None else power.spread(rows, self.targets))
+        return replace(self, power=power.spread(rows, self.targets))
 
     def predictive_power(
         self,
@@ -229,6 +234,10 @@ class PatternSet:
         tensors |= {f"means.{name}": value for name, value in self.means.items()}
         if self.power is not None:
             tensors |= {f"power.{name}": getattr(self.power, name) for name in MEASURED}
+            controls = self.power.controls
+            tensors |= {
+                f"power.{n}": v for n, v in (controls._asdict() if controls else {}).items()
+            }
             metadata["pattern_sizes"] = self.power.pattern_sizes
             metadata["measured_on"] = self.power.measured_on
         tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
@@ -270,6 +279,9 @@ class PatternSet:
                 targets=tensors["targets"],
                 pattern_sizes=tuple(metadata["pattern_sizes"]),
                 measured_on=metadata["measured_on"],
+                controls=Controls(*(tensors[f"power.{name}"] for name in Controls._fields))
+                if "power.base_rate" in names
+                else None,
                 **{name: tensors[f"power.{name}"] for name in MEASURED},
             )
         return cls(

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.metrics.success import StampSuccess, Success, count_success
+from iscp_lightning.metrics.intervals import mean_interval, ratio_interval
+from iscp_lightning.metrics.success import StampSuccess, count_success
 from iscp_lightning.ranks import in_order
+from iscp_lightning.seeds import named_generator
 
 MeasuredOn = Literal["held_out", "full"]
 MeasuredCanvases = Literal["all", "winners"]
+
+
+class Controls(NamedTuple):
+    """What P patterns have to be compared with; NaN where it was not measured.
+
+    All are shares of the same images of other classes that are taken for the target.
+
+    Attributes:
+        base_rate: (P,) float64, with nothing pasted.
+        random_mask_rate: (P, S) float64, with as many pixels of the same canvas at random places.
+        whole_canvas_rate: (P,) float64, of the whole canvas.
+    """
+
+    base_rate: Tensor
+    random_mask_rate: Tensor
+    whole_canvas_rate: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,7 @@ class PatternPower:
         clean_accuracy: (K,) float64 share of each class's images predicted right, NaN without any.
         images: (K,) int64 number of each class's images.
         measured_on: `held_out` or `full`.
+        controls: What they are compared with; None in files of earlier versions.
     """
 
     targets: Tensor
@@ -42,6 +61,7 @@ class PatternPower:
     clean_accuracy: Tensor
     images: Tensor
     measured_on: MeasuredOn = "held_out"
+    controls: Controls | None = None
 
     def __getitem__(self, rows: Tensor) -> PatternPower:
         """Return what was measured of some of the patterns."""
@@ -50,6 +70,7 @@ class PatternPower:
             targets=self.targets[rows],
             attack_success_rate=self.attack_success_rate[rows],
             shown=self.shown[rows],
+            controls=self.controls and Controls(*(part[rows] for part in self.controls)),
         )
 
     @property
@@ -80,6 +101,20 @@ class PatternPower:
         """(S,) number of patterns whose predictive power is defined."""
         return (~self.predictive_power.isnan()).sum(0)
 
+    @property
+    def interval(self) -> Tensor:
+        """(P, S, 2) ends of the predictive power's 95 % interval over images; see `metrics`."""
+        shown = self.shown.unsqueeze(1).expand(self.attack_success_rate.shape)
+        hits = (self.attack_success_rate * shown).nan_to_num(0).round().long()
+        right = (self.clean_accuracy * self.images).nan_to_num(0).round().long()
+        ends = ratio_interval(hits, shown, right[self.targets], self.images[self.targets])
+        return torch.where(self.predictive_power.isnan().unsqueeze(2), torch.nan, ends)
+
+    @property
+    def mean_interval(self) -> Tensor:
+        """(S, 2) ends of the mean's 95 % interval over the patterns: of one search, one network."""
+        return mean_interval(self.predictive_power)
+
     def spread(self, rows: Tensor, targets: Tensor) -> PatternPower:
         """Return it as that of a larger set, of which only some patterns were measured.
 
@@ -87,21 +122,39 @@ class PatternPower:
             rows: (n,) int64, where the measured patterns stand in it.
             targets: (P,) int64 target classes of the whole set.
         """
-        rates = self.attack_success_rate.new_full(
-            (len(targets), len(self.pattern_sizes)), torch.nan
-        )
+
+        def among_all(part: Tensor) -> Tensor:
+            whole = part.new_full((len(targets), *part.shape[1:]), torch.nan)
+            whole[rows] = part
+            return whole
+
         shown = torch.zeros_like(targets)
-        rates[rows], shown[rows] = self.attack_success_rate, self.shown
-        return replace(self, targets=targets, attack_success_rate=rates, shown=shown)
+        shown[rows] = self.shown
+        return replace(
+            self,
+            targets=targets,
+            attack_success_rate=among_all(self.attack_success_rate),
+            shown=shown,
+            controls=self.controls and Controls(*map(among_all, self.controls)),
+        )
 
     @classmethod
     def joined(cls, shares: Sequence[tuple[Tensor, PatternPower]]) -> PatternPower:
         """Return what processes measured of their shares of one set, on the same images, as one."""
+        controls = [(rows, part.controls) for rows, part in shares if part.controls]
         return replace(
             shares[0][1],
             targets=in_order([(rows, part.targets) for rows, part in shares]),
             attack_success_rate=in_order([(r, part.attack_success_rate) for r, part in shares]),
             shown=in_order([(rows, part.shown) for rows, part in shares]),
+            controls=Controls(
+                *(
+                    in_order([(r, part[i]) for r, part in controls])
+                    for i in range(len(Controls._fields))
+                )
+            )
+            if controls
+            else None,
         )
 
 
@@ -113,6 +166,7 @@ def measure_power(
     pattern_sizes: Sequence[float],
     measure_on: MeasuredOn = "held_out",
     searched: Tensor | None = None,
+    controlled: Tensor | None = None,
 ) -> PatternPower:
     """Return the predictive power of patterns on a subject's test images, on the CPU.
 
@@ -125,38 +179,76 @@ def measure_power(
         pattern_sizes: Their S sizes.
         measure_on: The images that no search may look at, or all.
         searched: (n,) int64, the images that are not held out; None is the subject's.
+        controlled: (P,) bool, for which of them the controls are measured, too; None means all.
 
     Raises:
         ValueError: if `measure_on` is neither word, or no image is held out.
     """
     seen_before = subject.search_indices if searched is None else searched
     indices = measured_indices(len(subject.images), seen_before, measure_on)
-    sizes, classes = tuple(pattern_sizes), len(subject.class_names)
+    sizes = tuple(pattern_sizes)
+    controlled = torch.ones_like(targets) > 0 if controlled is None else controlled
     mask, pixels = stamps.mask.to(subject.device), stamps.pixels
     if pixels.stride(1) == 0:  # the same for all sizes, so that one of them travels
         pixels = pixels[:, :1]
     pixels = pixels.to(subject.device).expand(*stamps.pixels.shape)
-    single = [
-        Stamp(mask[row, column], pixels[row, column], stamps.additive)
-        for row in range(len(targets))
-        for column in range(len(sizes))
-    ]
-    wanted = targets.repeat_interleave(len(sizes)).unsqueeze(1).expand(-1, classes)
-    metric = StampSuccess(wanted, sync_on_compute=False)
-    left_out = canvas_indices.repeat_interleave(len(sizes)).tolist()
+    single: list[Stamp] = []
+    places: list[tuple[int, int]] = []  # row and column; the controls' follow the patterns'
+    for row in range(len(targets)):
+        of_row = [
+            Stamp(*each, stamps.additive) for each in zip(mask[row], pixels[row], strict=True)
+        ]
+        if controlled[row]:
+            key = int(targets[row]), int(canvas_indices[row])
+            of_row += [_scattered(each, *key, q) for each, q in zip(of_row, sizes, strict=True)]
+            of_row.append(of_row[0]._replace(mask=torch.ones_like(of_row[0].mask)))
+        single += of_row
+        places += [(row, column) for column in range(len(of_row))]
+    rates = torch.full((len(targets), 2 * len(sizes) + 1), torch.nan, dtype=torch.float64)
+    shown = torch.zeros_like(targets)
     if single:  # a rank may have none
-        count_success(metric, subject, single, indices, left_out)
-    success = metric.compute() if single else Success(*[wanted.new_zeros(0, classes)] * 3)
+        rows, columns = torch.tensor(places).T
+        wanted = targets[rows].unsqueeze(1).expand(-1, len(subject.class_names))
+        metric = StampSuccess(wanted, sync_on_compute=False)
+        count_success(metric, subject, single, indices, canvas_indices[rows].tolist())
+        success = metric.compute()
+        rates[rows, columns] = success.rate
+        shown[rows] = success.shown.sum(1)
     correct, seen = subject.correct_and_seen(indices)
     return PatternPower(
         targets,
         sizes,
-        success.rate.view(-1, len(sizes)),
-        success.shown.sum(1).view(-1, len(sizes))[:, 0],
+        rates[:, : len(sizes)],
+        shown,
         correct.double() / seen,
         seen,
         measure_on,
+        Controls(
+            _base_rate(subject, indices, targets, canvas_indices),
+            rates[:, len(sizes) : -1],
+            rates[:, -1],
+        ),
     )
+
+
+def _scattered(stamp: Stamp, target: int, canvas: int, size: float) -> Stamp:
+    """Return the stamp with the same mask values at random places."""
+    generator = named_generator(0, "random mask", target, canvas + 1, round(size * 1e6))
+    flat = stamp.mask.flatten()
+    order = torch.randperm(len(flat), generator=generator).to(flat.device)
+    return stamp._replace(mask=flat[order].view_as(stamp.mask))
+
+
+def _base_rate(
+    subject: Subject, indices: Tensor, targets: Tensor, canvas_indices: Tensor
+) -> Tensor:
+    """Return (P,) float64, the share of the images of other classes taken for each target."""
+    labels, predicted = subject.images.labels[indices], subject.predictions[indices]
+    rates = []
+    for target, canvas in zip(targets, canvas_indices, strict=True):
+        others = (labels != target) & (indices != canvas)
+        rates.append((predicted[others] == target).double().mean())
+    return torch.stack(rates) if rates else torch.zeros(0, dtype=torch.float64)
 
 
 def measured_indices(count: int, searched: Tensor, measure_on: MeasuredOn) -> Tensor:

@@ -170,9 +170,10 @@ def measure_search(
     found = search.patterns()
     targets = search.canvases.targets
     rows = (~found.objectives.isinf()).nonzero().flatten()  # the variant dropped the others
+    winners = torch.isin(search.owned, winning_problems(search)).nonzero().flatten()
     if measured_canvases(canvases, len(targets.unique())) == "winners":
-        rows = torch.isin(search.owned, winning_problems(search)).nonzero().flatten()
-    found = found.measured(search.subject, pattern_sizes, measure_on, rows)
+        rows = winners
+    found = found.measured(search.subject, pattern_sizes, measure_on, rows, winners)
     parts = gather_to_first((search.owned, found))
     if len(parts) == 1:  # one process: nothing to join, so nothing to copy
         return found

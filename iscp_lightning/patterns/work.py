@@ -49,7 +49,8 @@ def search_work(
     pool = len(search_indices) * canvas
     searched = owned * (canvas + 3 * mask) + pool  # mask, gradient, sum over the last pass
     patterns = problems * (canvas + 2 * mask)
-    stamps = math.ceil(len(chosen) * measured / processes) * (sizes * pixels + canvas)
+    controls = sizes + 1  # of the winner: random masks, and the whole canvas
+    stamps = math.ceil(len(chosen) * measured / processes) * ((sizes + controls) * pixels + canvas)
     return [
         Work("ranking canvases", forwards=len(labels), host_bytes=FLOAT * len(labels)),
         Work(
@@ -61,7 +62,8 @@ def search_work(
         Work("final objectives", forwards=per_pass, device_bytes=searched),
         Work(
             "measuring",
-            forwards=sizes * measured * _of_other_classes(labels[measured_images], chosen),
+            forwards=(sizes * measured + controls)
+            * _of_other_classes(labels[measured_images], chosen),
             device_bytes=searched + stamps,
             # as they come from the processes, and in one set
             host_bytes=patterns * (2 if processes > 1 else 1),

@@ -22,6 +22,7 @@ from iscp_lightning.patterns.findings import (
     search_findings,
     summarize,
 )
+from iscp_lightning.patterns.power import Controls
 from iscp_lightning.runs import finite, save_figure
 
 SIZES = (0.01, 0.05)
@@ -55,6 +56,7 @@ def measured(
     clean: tuple[float, ...] = (0.5, NAN, 0.75),
     images: tuple[int, ...] = (12, 0, 4),
     measured_on: str = "full",
+    controls: Controls | None = None,
 ) -> PatternSet:
     """The patterns with a predictive power that the test wants; NaN where it was not measured."""
     accuracy = torch.tensor(clean).double()
@@ -66,6 +68,7 @@ def measured(
         accuracy,
         torch.tensor(images),
         measured_on,
+        controls,
     )
     return replace(patterns, power=power)
 
@@ -83,11 +86,17 @@ def test_summary_of_all_canvases():
     assert result["clean_accuracy"] == 9 / 16  # of all images
     assert result["mean_clean_accuracy"] == 0.625  # over the classes
     assert (result["measured_on"], result["measured_images"]) == ("full", 16)
-    assert result["classes"][1] == {
+    assert result["mean_attack_success_rate"] == {"0.01": 0.5, "0.05": 0.34375}
+    entry = result["classes"][1]
+    ends = entry.pop("predictive_power_interval")
+    assert all(low <= entry["predictive_power"][k] <= high for k, (low, high) in ends.items())
+    assert ends["0.01"][1] > 1 > ends["0.01"][0]  # 6 of 8 images over 3 of 4
+    assert entry == {
         "class": 2,
         "name": "eel",
         "clean_accuracy": 0.75,
         "predictive_power": {"0.01": 1.0, "0.05": 0.75},
+        "attack_success_rate": {"0.01": 0.75, "0.05": 0.5625},
         "canvas": {"kind": "positive", "index": 13},
         "objective": 0.125,
         "canvases": [
@@ -101,6 +110,29 @@ def test_summary_of_all_canvases():
     }
     assert result["classes"][0]["canvas"]["index"] == 12
     assert (result["settings"], result["provenance"]["seed"]) == (pattern_set().settings, 0)
+
+
+def test_summary_of_the_controls():
+    controls = Controls(
+        torch.tensor([NAN, 0.125, 0.25, NAN]).double(),
+        torch.tensor([NOT, [0.125, 0.25], [0.375, 0.5], NOT]).double(),
+        torch.tensor([NAN, 0.5, 1.0, NAN]).double(),
+    )
+    patterns = measured(pattern_set(), DEFINED, controls=controls)
+    result = summarize(patterns)
+    assert result["classes"][0]["base_rate"] == 0.125
+    assert result["classes"][1]["random_mask_rate"] == {"0.01": 0.375, "0.05": 0.5}
+    assert result["mean_random_mask_rate"] == {"0.01": 0.25, "0.05": 0.375}
+    assert (result["mean_base_rate"], result["mean_whole_canvas_rate"]) == (0.1875, 0.75)
+    low, high = result["mean_predictive_power_interval"]["0.01"]
+    assert (low, high) == (0.5, 1.0)  # of two classes
+    lines = format_table(result).splitlines()
+    assert lines[-1] == "mean ASR without a pattern: 0.188; of the whole canvas: 0.750"
+    assert lines[-3].split() == ["of", "random", "masks", "0.250", "0.375"]
+    labels = [
+        line.get_label() for line in search_figures(patterns)["predictive_power"].axes[0].lines
+    ]
+    assert labels == ["positive canvases", "random masks", "no pattern"]
 
 
 def test_summary_of_winners_alone():
@@ -150,6 +182,8 @@ def test_table_by_hand(undefined):
     ]
     results = {
         "mean_predictive_power": {"0.01": 0.12345, "0.05": 1.5},
+        "mean_predictive_power_interval": {"0.01": [0.1, 0.2], "0.05": [undefined, undefined]},
+        "mean_attack_success_rate": {"0.01": 0.0625, "0.05": 0.75},
         "clean_accuracy": 0.9,  # also of classes that were not searched
         "mean_clean_accuracy": 0.5,
         "measured_on": "held_out",
@@ -157,12 +191,14 @@ def test_table_by_hand(undefined):
         "classes": entries,
     }
     assert format_table(results).splitlines() == [
-        "class  clean accuracy  PW 1 %  PW 5 %",
-        "-------------------------------------",
-        "cat             0.500   0.123   1.500",
-        "eel                 -       -       -",
-        "-------------------------------------",
-        "mean            0.500   0.123   1.500",
+        "class            clean accuracy     PW 1 %  PW 5 %",
+        "--------------------------------------------------",
+        "cat                       0.500      0.123   1.500",
+        "eel                           -          -       -",
+        "--------------------------------------------------",
+        "mean                      0.500      0.123   1.500",
+        "  95 % interval    over classes  0.10-0.20       -",
+        "mean ASR                             0.062   0.750",
         "clean_accuracy: 0.900 of 80 held_out images",
     ]
 
@@ -209,7 +245,7 @@ RECOVERY = {
 
 def test_records_are_the_numbers_of_the_winners():
     records = {r.name: r.value for r in pattern_records(measured(pattern_set(), DEFINED))}
-    assert records == {
+    expected = {
         "mean_predictive_power/0.01": 0.75,
         "mean_predictive_power/0.05": 0.5,
         "clean_accuracy": 9 / 16,
@@ -219,7 +255,11 @@ def test_records_are_the_numbers_of_the_winners():
         "objective/eel": 0.125,
         "predictive_power/0.01/eel": 1.0,
         "predictive_power/0.05/eel": 0.75,
+        "attack_success_rate/0.05/eel": 0.5625,
+        "clean_accuracy/eel": 0.75,
+        "measured_images": 16,
     }
+    assert expected.items() <= records.items()
 
 
 def test_pictures_are_the_winners():

@@ -232,3 +232,35 @@ def test_winners_have_the_lowest_objective():
     two = corner_pattern()[torch.tensor([0, 0, 0])]
     two = replace(two, targets=torch.tensor([1, 0, 1]), objectives=torch.tensor([0.5, 3.0, 0.2]))
     assert two.winners.tolist() == [1, 2]
+
+
+def test_controls_in_closed_form():
+    """A network that sums the first row: whatever lights two of its pixels makes class 1."""
+
+    class FirstRow(torch.nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            lit = images[:, 0, 0].sum(1)
+            return torch.stack([torch.full_like(lit, 1.5), lit], 1)
+
+    images = torch.zeros(8, 3, 4, 4, dtype=torch.uint8)
+    images[:2, :, 0] = 255  # two of class 0 are taken for class 1 as they are
+    images[4:, :, 0] = 255
+    mask = torch.zeros(1, 4, 4)
+    mask[0, 3] = 1  # a pattern where nothing is seen
+    patterns = replace(
+        corner_pattern(),
+        canvases=torch.full((1, 3, 4, 4), 255, dtype=torch.uint8),
+        variables={"mask": mask},
+        means={"mask": mask},
+        search_indices=torch.zeros(0).long(),
+    )
+    subject = Subject(FirstRow(), MemoryImages(images, LABELS), "ab", torch.zeros(0).long())
+    power = patterns.measured(subject, [1 / 4, 1.0]).power
+    assert power.controls.base_rate.tolist() == [0.5]
+    assert power.controls.whole_canvas_rate.tolist() == [1.0]
+    assert power.attack_success_rate.tolist() == [[0.5, 1.0]]
+    random_rates = power.controls.random_mask_rate[0].tolist()
+    assert random_rates[0] in (0.5, 1.0)  # as two of its four pixels fall into the row, or not
+    assert random_rates[1] == 1.0  # every pixel: nothing to scatter
+    alone = patterns.measured(subject, [1 / 4, 1.0], controlled=torch.zeros(0).long()).power
+    assert alone.controls.random_mask_rate.isnan().all()

@@ -36,8 +36,9 @@ def test_it_counts_what_a_search_does(canvases, measured):
     assert ranking.forwards == 60
     assert mixed <= objectives.forwards <= mixed + own
     assert searching.gradients == 2 * objectives.forwards
-    shown = 2 * int(found.power.shown.sum())
-    assert shown <= measuring.forwards <= shown + 2 * 6
+    controls = 3 * int(found.power[found.winners].shown.sum())
+    shown = 2 * int(found.power.shown.sum()) + controls
+    assert shown <= measuring.forwards <= shown + 5 * 6
     held = sum(t.nbytes for t in (*search.variables.values(), *search.sums.values()))
     assert searching.device_bytes == search.canvas_pixels.nbytes + held * 3 // 2 + 20 * 192
 

@@ -1,0 +1,71 @@
+"""95 % bootstrap intervals: of shares and their ratios over images, of means over classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from iscp_lightning.seeds import named_generator
+
+DRAWS = 2000
+LEVELS = (0.025, 0.975)
+ROWS_AT_ONCE = 256
+
+
+def ratio_interval(hits: Tensor, shown: Tensor, right: Tensor, seen: Tensor) -> Tensor:
+    """Return the 95 % percentile interval of (hits / shown) / (right / seen) over images.
+
+    Both groups of images are drawn anew with replacement, each on its own. What a draw counts is
+    then binomial, so that no image has to be kept (Efron and Tibshirani 1993, section 13.3). An
+    observed share of 0 or 1 has no spread.
+
+    Args:
+        hits: (P, S) int64, images that count, of `shown`.
+        shown: (P, S) int64.
+        right: (P,) int64, images that count, of `seen`.
+        seen: (P,) int64.
+
+    Returns:
+        (P, S, 2) float64, lower and upper end; NaN where a share is undefined or `right` is 0.
+    """
+    generator = named_generator(0, "intervals over images")
+    ends = [hits.new_zeros(0, hits.shape[1], 2, dtype=torch.float64)]
+    chunks = zip(*(part.split(ROWS_AT_ONCE) for part in (hits, shown, right, seen)), strict=True)
+    for some_hits, some_shown, some_right, some_seen in chunks if len(hits) else ():
+        above = _draw(some_hits, some_shown, generator)
+        below = _draw(some_right, some_seen, generator).unsqueeze(-1)
+        ratios = torch.where(below > 0, above / below, torch.inf)
+        ratios[:, some_right == 0] = torch.nan
+        ends.append(_ends(ratios))
+    return torch.cat(ends)
+
+
+def mean_interval(values: Tensor) -> Tensor:
+    """Return the 95 % percentile interval of the mean over rows, which are drawn anew.
+
+    Args:
+        values: (P, S) float64, NaN where undefined: those rows are left out of their column.
+
+    Returns:
+        (S, 2) float64, lower and upper end; NaN with fewer than two rows.
+    """
+    generator = named_generator(0, "intervals over rows")
+    ends = torch.full((values.shape[1], 2), torch.nan, dtype=torch.float64)
+    for column, each in enumerate(values.double().T):
+        kept = each[~each.isnan()]
+        if len(kept) > 1:
+            drawn = torch.randint(len(kept), (DRAWS, len(kept)), generator=generator)
+            ends[column] = _ends(kept[drawn].mean(1))
+    return ends
+
+
+def _draw(hits: Tensor, shown: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (DRAWS, ...) float64 shares; NaN where none is shown."""
+    counts = shown.double().expand(DRAWS, *shown.shape)
+    share = (hits / shown).double().nan_to_num(0)
+    return torch.binomial(counts.contiguous(), share.expand_as(counts), generator) / counts
+
+
+def _ends(draws: Tensor) -> Tensor:
+    levels = torch.tensor(LEVELS, dtype=torch.float64)
+    return draws.nanquantile(levels, dim=0, interpolation="nearest").movedim(0, -1)

@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from iscp_lightning.metrics.intervals import mean_interval, ratio_interval
+
+
+def one(hits: int, shown: int, right: int, seen: int) -> list[float]:
+    return ratio_interval(
+        torch.tensor([[hits]]), torch.tensor([[shown]]), torch.tensor([right]), torch.tensor([seen])
+    )[0, 0].tolist()
+
+
+def test_a_share_over_certainty_has_the_binomial_interval():
+    """Resampled 0/1 outcomes count a binomial number; scipy knows its quantiles."""
+    low, high = one(300, 1000, 50, 50)
+    expected = stats.binom.ppf([0.025, 0.975], 1000, 0.3) / 1000
+    assert [low, high] == pytest.approx(expected, abs=0.004)
+
+
+def test_the_denominator_has_a_spread_of_its_own():
+    images = np.repeat([1.0, 0.0], [60, 40])
+    resampled = stats.bootstrap((images,), lambda x, axis: 1 / x.mean(axis), method="percentile")
+    expected = resampled.confidence_interval
+    assert one(80, 80, 60, 100) == pytest.approx([expected.low, expected.high], rel=0.05)
+
+
+def test_shares_without_spread_or_images():
+    assert one(0, 50, 20, 20) == [0, 0]
+    assert all(math.isnan(end) for end in one(3, 9, 0, 20))
+    assert all(math.isnan(end) for end in one(0, 0, 20, 20))
+    assert ratio_interval(*[torch.zeros(0, 2).long()] * 2, *[torch.zeros(0).long()] * 2).shape == (
+        0,
+        2,
+        2,
+    )
+
+
+def test_a_mean_over_rows_agrees_with_scipy():
+    values = torch.rand(12, 2, generator=torch.Generator().manual_seed(0)).double()
+    values[3, 1] = torch.nan
+    found = mean_interval(values)
+    for column, kept in enumerate((values[:, 0], values[~values[:, 1].isnan(), 1])):
+        expected = stats.bootstrap((kept.numpy(),), np.mean, method="percentile", rng=0)
+        ends = expected.confidence_interval
+        assert found[column].tolist() == pytest.approx([ends.low, ends.high], abs=0.02)
+    assert mean_interval(values[:1]).isnan().all()
+
+
+def test_intervals_repeat_themselves():
+    values = torch.rand(5, 3).double()
+    assert torch.equal(mean_interval(values), mean_interval(values))
