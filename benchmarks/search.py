@@ -2,11 +2,16 @@
 
     python benchmarks/search.py [--architecture resnet20] [--device cuda]
     python benchmarks/search.py --whole
+    python benchmarks/search.py --variants
 
 `--whole` measures a search from start to end, with ranking, final objectives, measuring at five
 sizes on every canvas, and drawing. Its last line has `whole_over_bare`, the wall time over that of
 the bare forward and gradient of every mixture and the bare forward of every image that must be
 classified once, all on the fast copy, timed alternately.
+
+`--variants` measures each search variant of the package, with its default arguments, on the same
+engine and the same canvases. Its last line has for each how many evaluations (mixed images with
+their gradient) it makes a second, relative to Algorithm 1.
 
 All contenders run alternately in one process. A ratio is the median over the repeats of the two
 rates measured one after the other, which a machine that is slow for a minute disturbs least. The
@@ -15,7 +20,10 @@ weights are random but normalised by a few batches, which costs the same time as
 
 import argparse
 import copy
+import importlib
+import inspect
 import json
+import pkgutil
 import statistics
 import time
 from collections.abc import Callable
@@ -29,6 +37,7 @@ from iscp_lightning.classifiers.prepared import Prepared
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_split
+from iscp_lightning.patterns import variants
 from iscp_lightning.patterns.drawings import search_figures
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.search import measure_search, problems_of, run_search
@@ -82,6 +91,29 @@ def rate(work: Callable[[], int]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return images / (time.perf_counter() - start)
+
+
+def alternately(contenders: dict[str, Callable[[], int]], repeats: int) -> dict[str, list[float]]:
+    """Return images per second of each contender in each repeat, and print them."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(repeats):
+        for name, work in contenders.items():
+            rates[name].append(rate(work))
+        print(f"repeat {repeat + 1} of {repeats} done", flush=True)
+    for name, values in rates.items():
+        low, high = min(values), max(values)
+        median = statistics.median(values)
+        print(f"{name:24s} {median:8.0f} images/s  ({low:.0f} to {high:.0f})")
+    return rates
+
+
+def print_ratios(rates: dict[str, list[float]], pairs: dict[str, tuple[str, str]]) -> None:
+    """Print one line of JSON: by name the median ratio of the rates of two contenders."""
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(rates[of], rates[to], strict=True))
+        for name, (of, to) in pairs.items()
+    }
+    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
 
 
 def random_subject(args: argparse.Namespace) -> Subject:
@@ -159,7 +191,8 @@ def whole(args: argparse.Namespace) -> None:
             sum(len(search.order.candidates(row)) for row in problems)
             * settings.course.search_epochs
         )
-        shown = int(found.power.shown.sum()) * len(sizes) + len(subject.images)
+        controls = int(found.power[found.winners].shown.sum()) * (len(sizes) + 1)
+        shown = int(found.power.shown.sum()) * len(sizes) + controls + len(subject.images)
         start = synchronised(given.device)
         for _ in range(args.bare):
             bare(network, images, labels)
@@ -177,6 +210,40 @@ def whole(args: argparse.Namespace) -> None:
     print(json.dumps({"whole_over_bare": round(statistics.median(ratios), 3)}))
 
 
+def shipped_variants() -> dict[str, type[variants.Variant]]:
+    """Return the variants that the package has files of, Algorithm 1 first, by name."""
+    found = {"Algorithm1": variants.Algorithm1}
+    for info in pkgutil.iter_modules(variants.__path__):
+        module = importlib.import_module(f"{variants.__name__}.{info.name}")
+        for name, value in inspect.getmembers(module, inspect.isclass):
+            own = value.__module__ == module.__name__ and not inspect.isabstract(value)
+            if own and issubclass(value, variants.Variant):
+                found[name] = value
+    return found
+
+
+def compare_variants(args: argparse.Namespace) -> None:
+    """Time the steps of every variant on the same canvases, also of those that need none."""
+    given = random_subject(args)
+    settings = SearchSettings(canvas="random", canvases_per_class=CANVASES, seed=0)
+    canvases = problems_of(given, settings, range(CLASSES))
+    evaluated: list[int] = []
+    given.fast().register_forward_pre_hook(lambda _, inputs: evaluated.append(len(inputs[0])))
+
+    def searched(kind: type[variants.Variant]) -> int:
+        evaluated.clear()
+        search = PatternSearch(given, canvases, replace(settings, variant=kind()))
+        for _ in range(search.total_steps):
+            search.step()
+        return sum(evaluated)
+
+    contenders = {
+        name: lambda kind=kind: searched(kind) for name, kind in shipped_variants().items()
+    }
+    rates = alternately(contenders, args.repeats)
+    print_ratios(rates, {name: (name, "Algorithm1") for name in rates if name != "Algorithm1"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--architecture", default="resnet20")
@@ -186,9 +253,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--whole", action="store_true", help="from start to end")
     parser.add_argument("--bare", type=int, default=40, help="bare batches of 100 per repeat")
+    parser.add_argument("--variants", action="store_true", help="every variant and Algorithm 1")
     args = parser.parse_args()
-    if args.whole:
-        whole(args)
+    if args.whole or args.variants:
+        (whole if args.whole else compare_variants)(args)
         return
 
     given = random_subject(args)
@@ -222,26 +290,16 @@ def main() -> None:
             bare(n, x, labels[:b]) for _ in range(4000 // b)
         )
 
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(args.repeats):
-        for name, work in contenders.items():
-            rates[name].append(rate(work))
-        print(f"repeat {repeat + 1} of {args.repeats} done", flush=True)
-    for name, values in rates.items():
-        low, high = min(values), max(values)
-        median = statistics.median(values)
-        print(f"{name:20s} {median:8.0f} images/s  ({low:.0f} to {high:.0f})")
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(rates[of], rates[to], strict=True))
-        for name, of, to in (
-            ("speedup", "search_fp32", "plain"),
-            ("speedup_author_style", "search_fp32", "author_style"),
-            ("speedup_bf16", "search_bf16", "plain"),
-            ("fraction_of_limit", "search_fp32", "limit_fp32"),
-            ("fraction_of_limit_bf16", "search_bf16", "limit_bf16"),
-        )
-    }
-    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+    print_ratios(
+        alternately(contenders, args.repeats),
+        {
+            "speedup": ("search_fp32", "plain"),
+            "speedup_author_style": ("search_fp32", "author_style"),
+            "speedup_bf16": ("search_bf16", "plain"),
+            "fraction_of_limit": ("search_fp32", "limit_fp32"),
+            "fraction_of_limit_bf16": ("search_bf16", "limit_bf16"),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ TINY = {
     "scaling": ["scaling.md", "--architecture", "resnet20", "--sizes", "8", "16", "--batch", "2"],
     "schedule": ["out", "--seeds", "1", "--searched", "30", "--measured", "20"],
     "search": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],
+    "search --variants": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],
     "search --whole": ["--image_size", "8", "--search_images", "80", "--repeats", "1"],
     "train": ["--images", "128", "--repeats", "1"],
 }

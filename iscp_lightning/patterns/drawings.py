@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from iscp_lightning import figures
+from iscp_lightning.data.images import as_eight_bits
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.metrics.overlap import chance_overlap, overlap
@@ -154,18 +155,27 @@ def winner_pictures(patterns: PatternSet) -> dict[str, Picture]:
 
 
 def canvas_pixels(patterns: PatternSet, row: int) -> Pixels:
-    """Return a problem's canvas for drawing, uint8 (H, W, 3)."""
-    canvas = patterns.canvases[row]
+    """Return what a problem's pattern is cut from for drawing, uint8 (H, W, 3)."""
+    stamp = patterns[torch.tensor([row])].stamps([1.0])
+    canvas = (
+        patterns.canvases[row] if stamp.additive else as_eight_bits(stamp.pixels[0, 0], "pixels")
+    )
     pixels: Pixels = canvas.expand(3, -1, -1).permute(1, 2, 0).numpy()
     return pixels
 
 
 def pattern_pixels(patterns: PatternSet, row: int, pattern_size: float) -> Pixels:
-    """Return a problem's pattern on black for drawing, uint8 (H, W, 3)."""
+    """Return a problem's pattern for drawing, uint8 (H, W, 3).
+
+    It is on black; a perturbation is on grey, its largest value white or black.
+    """
     stamp = patterns[torch.tensor([row])].stamps([pattern_size])
-    black = torch.zeros(patterns.canvases.shape[1:], dtype=torch.uint8)
-    on_black = Stamp(stamp.mask[0, 0], stamp.pixels[0, 0], stamp.additive)(black)
-    pixels: Pixels = on_black.expand(3, -1, -1).permute(1, 2, 0).numpy()
+    mask, added = stamp.mask[0, 0], stamp.pixels[0, 0]
+    if stamp.additive:
+        shown = as_eight_bits(0.5 + added / (2 * added.abs().max()).clamp(min=1e-9), "pixels")
+    else:
+        shown = Stamp(mask, added)(torch.zeros(patterns.canvases.shape[1:], dtype=torch.uint8))
+    pixels: Pixels = shown.expand(3, -1, -1).permute(1, 2, 0).numpy()
     return pixels
 
 

@@ -23,6 +23,8 @@ MeasuredCanvases = Literal["all", "winners"]
 class Controls(NamedTuple):
     """What P patterns have to be compared with; NaN where it was not measured.
 
+    A perturbation has neither canvas nor mask: of it there is the base rate alone.
+
     All are shares of the same images of other classes that are taken for the target.
 
     Attributes:
@@ -198,7 +200,7 @@ def measure_power(
         of_row = [
             Stamp(*each, stamps.additive) for each in zip(mask[row], pixels[row], strict=True)
         ]
-        if controlled[row]:
+        if controlled[row] and not stamps.additive:
             key = int(targets[row]), int(canvas_indices[row])
             of_row += [_scattered(each, *key, q) for each, q in zip(of_row, sizes, strict=True)]
             of_row.append(of_row[0]._replace(mask=torch.ones_like(of_row[0].mask)))

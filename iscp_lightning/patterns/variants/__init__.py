@@ -2,5 +2,19 @@
 
 from iscp_lightning.patterns.variants.algorithm1 import Algorithm1
 from iscp_lightning.patterns.variants.base import Outcome, Problems, Variables, Variant
+from iscp_lightning.patterns.variants.learned_canvas import LearnedCanvas
+from iscp_lightning.patterns.variants.successive_halving import SuccessiveHalving
+from iscp_lightning.patterns.variants.total_variation import TotalVariation
+from iscp_lightning.patterns.variants.universal_perturbation import UniversalPerturbation
 
-__all__ = ["Algorithm1", "Outcome", "Problems", "Variables", "Variant"]
+__all__ = [
+    "Algorithm1",
+    "LearnedCanvas",
+    "Outcome",
+    "Problems",
+    "SuccessiveHalving",
+    "TotalVariation",
+    "UniversalPerturbation",
+    "Variables",
+    "Variant",
+]
