@@ -71,10 +71,10 @@ def main() -> None:
         }
     works = search_work(
         images.labels,
-        indices,
         shape,
         range(args.classes),
         settings,
+        search_labels=images.labels[indices],
         canvases=args.canvases,
         sizes=len(SIZES),
         measured=1,

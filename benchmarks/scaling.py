@@ -69,10 +69,10 @@ def search(classes: int, images: int, of: int, side: int, processes: int) -> lis
     chosen, rest = stratified_split(labels, torch.arange(images), 0.2, 0)
     return search_work(
         labels,
-        chosen,
         (3, side, side),
         range(classes),
         SearchSettings(),
+        search_labels=labels[chosen],
         canvases=5,
         sizes=SIZES,
         measured=5 if classes <= 50 else 1,

@@ -43,9 +43,11 @@ class Subject:
         device: Where to compute; None is the classifier's own.
         seed: Root seed of every draw.
         progress: Whether to show progress bars; only the first process does.
+        search_images: Images of the same shape from elsewhere, which searches look at instead of
+            test images; -1 labels those that show none of the classes.
 
     Raises:
-        ValueError: if a label has no name.
+        ValueError: if a label has no name, or both `search_indices` and `search_images` are given.
     """
 
     def __init__(
@@ -58,13 +60,17 @@ class Subject:
         device: torch.device | None = None,
         seed: int = 0,
         progress: bool = False,
+        search_images: ImageSet | None = None,
     ) -> None:
         require_names(images.labels, class_names)
+        if search_images is not None and search_indices is not None and len(search_indices):
+            raise ValueError("give `search_indices` or `search_images`, not both")
         self.classifier = uncompiled(classifier)  # which can be traced and folded
         self.images = images
         self.class_names = tuple(class_names)
         empty = torch.zeros(0, dtype=torch.int64)
         self.search_indices = empty if search_indices is None else search_indices
+        self.search_images = search_images
         self.device = device or module_device(classifier)
         self.seed = seed
         self.progress = progress and rank_and_size()[0] == 0
@@ -88,10 +94,13 @@ class Subject:
             progress: Whether to show progress bars.
             small: Whether about 100 of the images are enough, to try things out.
         """
-        images, search_indices = data.test_images, data.search_indices
+        images, search_indices, pool = data.test_images, data.search_indices, data.search_images
         if small:
             images = ChosenImages(images, stratified_choice(images.labels, SMALL_IMAGES, 0))
-            search_indices = torch.arange(0, len(images), 5)
+            if pool is None:
+                search_indices = torch.arange(0, len(images), 5)
+            else:
+                pool = ChosenImages(pool, stratified_choice(pool.labels, SMALL_IMAGES // 5, 0))
         return cls(
             classifier,
             images,
@@ -100,6 +109,7 @@ class Subject:
             device=device,
             seed=data.seed,
             progress=progress,
+            search_images=pool,
         )
 
     @cached_property
@@ -111,6 +121,11 @@ class Subject:
     def test_set(self) -> dict[str, Any]:
         """What tells the test set from others: see `fingerprint`."""
         return fingerprint(self.images)
+
+    @cached_property
+    def search_set(self) -> dict[str, Any] | None:
+        """Likewise of search images from elsewhere; None without."""
+        return None if self.search_images is None else fingerprint(self.search_images)
 
     @cached_property
     def frozen(self) -> nn.Module:

@@ -12,6 +12,7 @@ from iscp_lightning.data.sources import (
     FashionMNIST,
     ImageFolder,
     ImageSource,
+    Noise,
     Shapes,
 )
 from iscp_lightning.data.triggers import Trigger
@@ -29,6 +30,7 @@ __all__ = [
     "ImageSet",
     "ImageSource",
     "MemoryImages",
+    "Noise",
     "Poison",
     "RobustData",
     "Shapes",

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset
 from iscp_lightning.data.augment import Augmentation
 from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, as_is, to_float
 from iscp_lightning.data.poison import Poison, PoisonedImages
+from iscp_lightning.data.pool import require_pool, unlabelled
 from iscp_lightning.data.sources import ImageSource, Shapes
 from iscp_lightning.data.splits import EpochOrder, stratified_split
 from iscp_lightning.seeds import derived_seed, named_generator
@@ -24,14 +25,15 @@ class ImageDataModule(L.LightningDataModule):
 
     The training images are split into a training and a validation part; the test images into the
     class-stratified search images (D_n of the paper, section 4) and the held-out rest. All parts
-    are disjoint and depend on `seed` alone.
+    are disjoint and depend on `seed` alone. Search images can also come from elsewhere.
 
     Args:
         source: Where the images come from.
         batch_size: Images per step and device.
         augmentation: What happens to training images, on their device; default: nothing.
         val_fraction: Share of the training images set aside for validation, 0 for none.
-        search_fraction: Share of the test images that searches use, in (0, 1].
+        search_fraction: Share of the test images that searches use, in (0, 1]; nothing with
+            `search_images`.
         test_fraction: Share of the training images that becomes the test set of a source
             without one.
         num_workers: Processes that read images, each time that this process reads some; None means
@@ -43,6 +45,10 @@ class ImageDataModule(L.LightningDataModule):
         seed: Root seed of the run: splits, order, augmentation, poisoning, attacks and searches
             draw from seeds that derive from it by name. None is 0; on the command line it is
             `--seed_everything`.
+        search_images: What searches use instead of test images, which are all held out then: all
+            test images of another source such as `Noise`, its training images where it has no
+            others. Images of a search's target are left out where the source has the class names
+            of the data; otherwise its images show none of the classes.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int | None = None,
         poison: Poison | None = None,
         seed: int | None = None,
+        search_images: ImageSource | None = None,
     ) -> None:
         super().__init__()
         for name, value, low_ok, high_ok in (
@@ -71,6 +78,9 @@ class ImageDataModule(L.LightningDataModule):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}")
         self.source = source or Shapes()
+        if self.source.num_classes == 0:
+            name = type(self.source).__name__
+            raise ValueError(f"`source` must have classes, {name} has none: it is `search_images`")
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.val_fraction = val_fraction
@@ -79,6 +89,7 @@ class ImageDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.poison = poison
         self.seed = seed or 0
+        self.search_source = search_images and search_images.seeded(self.seed)
         self.stamp = poison.trigger.draw(self.source.image_size) if poison else None
         self._parts: dict[str, tuple[ImageSet, Tensor]] = {}
         self._draws: tuple[int, Generator] = (-1, Generator())
@@ -101,12 +112,24 @@ class ImageDataModule(L.LightningDataModule):
     @property
     def test_images(self) -> ImageSet:
         """The whole test set, which `search_indices` and `held_out_indices` refer to."""
-        return self._part("search")[0]
+        return self._part("test")[0]
 
     @property
     def search_indices(self) -> Tensor:
-        """(n,) int64, sorted: the test images that searches use."""
-        return self._part("search")[1]
+        """(n,) int64, sorted: the test images that searches use; none with `search_images`."""
+        indices = self._part("search")[1]
+        return indices[:0] if self.search_source else indices
+
+    @property
+    def search_images(self) -> ImageSet | None:
+        """What searches use instead of test images; None if they use these."""
+        return self._part("search")[0] if self.search_source else None
+
+    @property
+    def search_labels(self) -> Tensor:
+        """(m,) int64, of the images that searches use; -1 for none of the classes."""
+        images, indices = self._part("search")
+        return images.labels[indices]
 
     @property
     def held_out_indices(self) -> Tensor:
@@ -128,6 +151,8 @@ class ImageDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Download or decode, in one process."""
         self.source.prepare()
+        if self.search_source:
+            self.search_source.prepare()
 
     def setup(self, stage: str) -> None:
         """Read the images and fix the splits, once, and tell the sets how many processes read."""
@@ -149,18 +174,34 @@ class ImageDataModule(L.LightningDataModule):
             test = ChosenImages(train, chosen)
         if test is None:
             raise ValueError("`source` has neither training nor test images")
-        test_pool = torch.arange(len(test))
+        test_pool, elsewhere = torch.arange(len(test)), self._elsewhere(test)
         if train is not None:
             val, pool = self._split(train, pool, "validation", self.val_fraction)
             self._parts |= {"train": (self._poisoned(train, pool), pool), "val": (train, val)}
-        search, held_out = self._split(test, test_pool, "search", self.search_fraction)
+        if elsewhere is None:
+            search, held_out = self._split(test, test_pool, "search", self.search_fraction)
+            searched = (test, search)
+        else:
+            searched, held_out = (elsewhere, torch.arange(len(elsewhere))), test_pool
         self._parts |= {
             "test": (test, test_pool),
-            "search": (test, search),
+            "search": searched,
             "held_out": (test, held_out),
         }
         for name, images in self.source.shifted_tests().items():
             self._parts[f"test_{name}"] = (images, torch.arange(len(images)))
+
+    def _elsewhere(self, test: ImageSet) -> ImageSet | None:
+        """Return the search images that are not from the test set, labelled as its classes."""
+        source = self.search_source
+        if source is None:
+            return None
+        images = source.test()
+        images = source.train() if images is None else images
+        if images is None:
+            raise ValueError("`search_images` has neither test nor training images")
+        require_pool(images, test)
+        return images if source.class_names == self.class_names else unlabelled(images)
 
     def count(self, part: str) -> int:
         """Return the number of images of a part: `train`, `val`, `test`, `test_NAME`, `search`."""

@@ -1,4 +1,4 @@
-"""Where images come from: the embedded shapes, torchvision's small sets and image folders."""
+"""Where images come from: drawn shapes and noise, torchvision's small sets and image folders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import torch
 
 from iscp_lightning.data.images import FileImages, ImageSet, MemoryImages, check_crop_fraction
+from iscp_lightning.data.pool import NO_CLASS
 from iscp_lightning.data.shapes import SHAPES, draw_shapes
 from iscp_lightning.data.workers import available_cores, share_of_cores
+from iscp_lightning.seeds import named_generator
 
 
 class ImageSource(ABC):
@@ -44,6 +46,11 @@ class ImageSource(ABC):
     def shifted_tests(self) -> dict[str, ImageSet]:
         """Return further test sets by name, whose accuracy is reported beside the test set's."""
         return {}
+
+    def seeded(self, root_seed: int) -> ImageSource:
+        """Return the source with the root seed, if it draws images and has no seed of its own."""
+        del root_seed
+        return self
 
 
 class Shapes(ImageSource):
@@ -105,6 +112,57 @@ class Shapes(ImageSource):
             cue_conflict=conflict,
         )
         return MemoryImages(drawn.images, drawn.labels, drawn.textures)
+
+
+class Noise(ImageSource):
+    """Uniform noise: every value of every image is drawn on its own. It shows none of the classes.
+
+    Search images for who has no others: `search_images` of the data module.
+
+    Args:
+        count: Number of images.
+        image_size: Height and width, an int for square ones. There are three channels.
+        seed: Two equal seeds draw the same images; None is the data module's, else 0.
+
+    Raises:
+        ValueError: if a number is below 1.
+    """
+
+    num_classes = 0
+
+    def __init__(
+        self,
+        count: int = 1000,
+        image_size: int | tuple[int, int] = 32,
+        seed: int | None = None,
+    ) -> None:
+        height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
+        if count < 1:
+            raise ValueError(f"`count` must be 1 or more, got {count}")
+        if min(height, width) < 1:
+            raise ValueError(f"`image_size` must be 1 or more pixels, got {image_size}")
+        self.count = count
+        self.image_size = (height, width)
+        self.seed = seed
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """No name."""
+        return ()
+
+    def train(self) -> None:
+        """Return None."""
+
+    def test(self) -> ImageSet:
+        """Return `count` images, all labelled as none of the classes."""
+        shape = (self.count, 3, *self.image_size)
+        generator = named_generator(self.seed or 0, "noise")
+        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        return MemoryImages(images, torch.full((self.count,), NO_CLASS))
+
+    def seeded(self, root_seed: int) -> Noise:
+        """Return the same with a seed: its own, or else the root seed."""
+        return Noise(self.count, self.image_size, root_seed if self.seed is None else self.seed)
 
 
 class TorchvisionSource(ImageSource):

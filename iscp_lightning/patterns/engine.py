@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers.frozen import full_fp32
@@ -99,14 +98,13 @@ class PatternSearch(nn.Module):
 
     @property
     def progress(self) -> float:
-        """Share of the search that is made, from 0 for the first step to 1 at the end.
+        """Share of the search that is made, from 0 for the first step to 1 once all are made.
 
         It counts passes of the class that has most search images, whether it is searched or not:
         no problem may depend on which others are searched.
         """
-        longest = self.order.longest_pass
-        epoch, at = divmod(self.done, max(1, self.order.steps_per_epoch))
-        return min(1.0, (epoch * longest + at) / max(1, self.course.search_epochs * longest - 1))
+        made, total = self._made_of_longest
+        return made / total
 
     @full_fp32()
     def step(self, optimizer: Any = None) -> Tensor:  # noqa: ANN401
@@ -179,6 +177,7 @@ class PatternSearch(nn.Module):
     def patterns(self) -> PatternSet:
         """Return the owned problems' patterns, on the CPU."""
         subject, network = self.subject, self.subject.fast(self.settings.precision)
+        elsewhere = {} if subject.search_set is None else {"search_images": subject.search_set}
         steps = self.order.steps_of(self.owned)
         means = {
             name: (total / steps.to(total.device).view(-1, *[1] * (total.ndim - 1))).cpu()
@@ -198,6 +197,7 @@ class PatternSearch(nn.Module):
                 fast_copy=", ".join(network.changes) or "unchanged",
                 classifier_hash=subject.hash,
                 test_set=subject.test_set,
+                **elsewhere,
             ),
         )
 
@@ -256,14 +256,25 @@ class PatternSearch(nn.Module):
     def _update(self, optimizer: Any, idle: Tensor) -> None:  # noqa: ANN401
         """Step, but leave the rows of idle problems alone: momentum would move them."""
         if self.course.final_step_size is not None:
-            factor = self.course.step_size_at(self.progress) / self.course.step_size
+            made, total = self._made_of_longest
+            factor = self.course.step_size_at(made / max(1, total - 1)) / self.course.step_size
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         before = [(tensor, tensor.detach()[idle].clone()) for tensor in self._per_problem()]
         optimizer.step()
         with torch.no_grad():
+            self.variant.after_step(
+                {n: v.detach() for n, v in self.variables.items()}, self.progress
+            )
             for tensor, kept in before:
                 tensor[idle] = kept
+
+    @property
+    def _made_of_longest(self) -> tuple[int, int]:
+        """How many steps are made, and all, of a class with the longest pass of the data set."""
+        longest = self.order.longest_pass
+        epoch, at = divmod(self.done, max(1, self.order.steps_per_epoch))
+        return epoch * longest + at, max(1, self.course.search_epochs * longest)
 
     @property
     def _optimized(self) -> list[Tensor]:
@@ -324,9 +335,9 @@ class PatternSearch(nn.Module):
         shape = mixed.shape[:3]
         logits = self.subject.fast(self.settings.precision)(mixed.flatten(0, 2)).float()
         targets = problems.targets.repeat_interleave(shape[1] * shape[2])
-        cross_entropy = F.cross_entropy(logits, targets, reduction="none").view(shape).mean(1)
+        loss = self.variant.loss(logits, targets, problems.progress).view(shape).mean(1)
         hits = (logits.detach().argmax(1) == targets).view(shape).all(1)
-        return cross_entropy + self.variant.penalty(variables, problems).unsqueeze(1), hits
+        return loss + self.variant.penalty(variables, problems).unsqueeze(1), hits
 
     def _rows(self, rows: Tensor) -> dict[str, Tensor]:
         return {name: variable.detach()[rows] for name, variable in self.variables.items()}

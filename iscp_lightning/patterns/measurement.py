@@ -92,7 +92,7 @@ class PatternMeasurement(Measurement):
             )
         if self.canvases not in (EACH_EPOCH, FIRST):
             self.given = PatternSet.load(self.canvases, winners=True)
-        if len(data.search_indices) == 0:
+        if len(data.search_labels) == 0:
             raise ValueError(
                 f"patterns need search images: `search_fraction`={data.search_fraction} "
                 f"of {len(data.test_images)} test images is none of any class"
@@ -107,10 +107,10 @@ class PatternMeasurement(Measurement):
         def searches(canvases: int) -> list[Work]:
             return search_work(
                 data.test_images.labels,
-                data.search_indices,
                 (3, *data.image_size),
                 class_indices(self.classes, data.class_names),
                 self.search,
+                search_labels=data.search_labels,
                 canvases=canvases,
                 sizes=len(self.pattern_sizes),
                 measured=1,

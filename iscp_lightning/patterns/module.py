@@ -167,10 +167,10 @@ class PatternSearchModule(L.LightningModule):
         everything = measured_canvases(self.measure_canvases, len(chosen)) == "all"
         return search_work(
             data.test_images.labels,
-            data.search_indices,
             (3, *data.image_size),
             chosen,
             self.search,
+            search_labels=data.search_labels,
             canvases=canvases,
             sizes=len(self.pattern_sizes),
             measured=canvases if everything else 1,
@@ -315,7 +315,12 @@ class PatternSearchModule(L.LightningModule):
     def _origin(self) -> dict[str, Any]:
         data = self._data
         origin = search_origin(
-            self._given[0], data.test_images, data.search_indices, self._settings, self._chosen
+            self._given[0],
+            data.test_images,
+            data.search_indices,
+            self._settings,
+            self._chosen,
+            data.search_images,
         )
         return origin | {"canvases": self.canvases}
 

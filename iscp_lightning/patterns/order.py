@@ -11,6 +11,8 @@ from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.patterns.canvas import Canvases
 from iscp_lightning.seeds import named_generator
 
+ELSEWHERE = torch.iinfo(torch.int64).min  # position of what is not in the test set: no canvas's
+
 
 class SearchOrder:
     """Which search images each problem is mixed with, and in which order.
@@ -37,20 +39,25 @@ class SearchOrder:
     def __init__(
         self, subject: Subject, canvases: Canvases, owned: Tensor, batch_size: int, seed: int
     ) -> None:
-        self.indices = subject.search_indices
-        if len(self.indices) == 0:
+        if subject.search_images is None:
+            pool, rows = subject.images, subject.search_indices
+            self.indices, advice = rows, "increase `search_fraction` or the test set"
+        else:
+            pool, rows = subject.search_images, torch.arange(len(subject.search_images))
+            self.indices, advice = torch.full_like(rows, ELSEWHERE), "give other `search_images`"
+        if len(rows) == 0:
             raise ValueError(
                 "`search_fraction` leaves no search image: increase it or the test set"
             )
         title = "reading search images" if subject.progress else None
-        self.images = subject.images.read(self.indices, title).to(subject.device)
+        self.images = pool.read(rows, title).to(subject.device)
         self.test_labels = subject.images.labels
-        self.labels = self.test_labels[self.indices]
+        self.labels = pool.labels[rows]
         self.canvases = canvases
         self.owned = owned
         self.batch_size = batch_size
         self.seed = seed
-        fewest = self.labels.bincount(minlength=len(subject.class_names)).min()
+        fewest = self._of_classes(len(subject.class_names)).min()
         self.longest_pass = math.ceil((len(self.labels) - int(fewest)) / batch_size)
         self._pass: tuple[int, Tensor] = (-1, torch.empty(0))
         if len(canvases.targets) == 0:
@@ -59,10 +66,7 @@ class SearchOrder:
         steps = self.steps_of(torch.arange(len(canvases.targets)))
         if int(steps.min()) == 0:
             target = int(canvases.targets[int(steps.argmin())])
-            raise ValueError(
-                f"no search image is left for class {target}: "
-                "increase `search_fraction` or the test set"
-            )
+            raise ValueError(f"no search image is left for class {target}: {advice}")
         self.steps_per_epoch = int(steps.max())
 
     def steps_of(self, problems: Tensor) -> Tensor:
@@ -70,7 +74,7 @@ class SearchOrder:
         if len(problems) == 0:
             return problems
         targets, canvases = self.canvases.targets[problems], self.canvases.indices[problems]
-        of_class = self.labels.bincount(minlength=int(self.canvases.targets.amax()) + 1)
+        of_class = self._of_classes(int(self.canvases.targets.amax()) + 1)
         counts = len(self.labels) - of_class[targets]
         searched = torch.isin(canvases, self.indices)
         shows_target = self.test_labels[canvases.clamp(min=0)] == targets
@@ -102,3 +106,8 @@ class SearchOrder:
                 order[row, : len(candidates)] = candidates[shuffled].int()
             self._pass = (epoch, order)
         return self._pass[1]
+
+    def _of_classes(self, number: int) -> Tensor:
+        """Return how many images of the pool show each of the first classes, (number,) int64."""
+        counts = (self.labels + 1).bincount(minlength=number + 1)  # the first shows no class
+        return counts[1 : number + 1]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import ImageSet, MemoryImages
+from iscp_lightning.data.pool import as_pool, require_pool
 from iscp_lightning.data.splits import class_indices, stratified_split
 from iscp_lightning.patterns.canvas import (
     Canvases,
@@ -38,6 +39,7 @@ def search_patterns(
     search_fraction: float = 0.2,
     device: str | torch.device | None = None,
     progress: bool = True,
+    search_images: Tensor | ImageSet | None = None,
 ) -> PatternSet:
     """Return the class-wise patterns of a classifier (Algorithm 1); the result is on the CPU.
 
@@ -54,13 +56,17 @@ def search_patterns(
         class_names: Name of each class; None numbers them.
         canvases: Instead of `settings.canvas`: positions in the test set or images, which every
             class gets, or a pattern set (or its file) whose canvases are used again.
-        search_fraction: Share of each class's test images that the search uses.
+        search_fraction: Share of each class's test images that the search uses; nothing with
+            `search_images`.
         device: Where to compute; None is the classifier's own device.
         progress: Whether to show progress bars.
+        search_images: What the search uses instead of test images, all of them: uint8 or float in
+            [0, 1] (M, C, H, W), which show none of the classes, or an image set, whose labels are
+            those of the classes, -1 for none.
 
     Raises:
         ValueError: for arguments out of range, labels without a name, NaN logits, or a test set
-            too small to search.
+            too small to search, or search images of another shape.
         MissingCanvasError: if a class has no canvas of the wanted kind.
 
     Example:
@@ -80,15 +86,22 @@ def search_patterns(
         images = MemoryImages(images, labels)
     names = class_names or [str(k) for k in range(int(images.labels.max()) + 1)]
     settings = settings.seeded(0)
-    seed = derived_seed(settings.seed or 0, "split", "search")  # as ImageDataModule splits
-    pool, _ = stratified_split(images.labels, torch.arange(len(images)), search_fraction, seed)
+    indices, pool = None, None
+    if search_images is None:
+        seed = derived_seed(settings.seed or 0, "split", "search")  # as ImageDataModule splits
+        everything = torch.arange(len(images))
+        indices, _ = stratified_split(images.labels, everything, search_fraction, seed)
+    else:
+        pool = as_pool(search_images)
+        require_pool(pool, images)
     subject = Subject(
         classifier,
         images,
         names,
-        pool,
+        indices,
         device=torch.device(device) if device else None,
         progress=progress,
+        search_images=pool,
     )
     return run_search(subject, settings, class_indices(classes, names), canvases).gathered()
 

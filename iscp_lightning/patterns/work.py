@@ -16,11 +16,11 @@ FLOAT = 4  # bytes
 
 def search_work(
     labels: Tensor,
-    search_indices: Tensor,
     shape: Sequence[int],
     targets: Sequence[int],
     settings: SearchSettings,
     *,
+    search_labels: Tensor,
     canvases: int,
     sizes: int,
     measured: int,
@@ -31,10 +31,10 @@ def search_work(
 
     Args:
         labels: (N,) int64, of the test images.
-        search_indices: (m,) int64, the search images.
         shape: (C, H, W) of an image.
         targets: Target classes.
         settings: Settings of the search.
+        search_labels: (m,) int64, of the search images; -1 for none of the classes.
         canvases: Canvases of a class.
         sizes: Number of pattern sizes that are measured.
         measured: Of how many canvases of a class they are measured.
@@ -42,11 +42,11 @@ def search_work(
         processes: How many share the work.
     """
     chosen = torch.tensor(list(targets))
-    per_pass = canvases * _of_other_classes(labels[search_indices], chosen)
+    per_pass = canvases * _of_other_classes(search_labels, chosen)
     problems, pixels = len(chosen) * canvases, math.prod(shape[1:])
     owned = math.ceil(problems / processes)
     canvas, mask = math.prod(shape), FLOAT * pixels
-    pool = len(search_indices) * canvas
+    pool = len(search_labels) * canvas
     searched = owned * (canvas + 3 * mask) + pool  # mask, gradient, sum over the last pass
     patterns = problems * (canvas + 2 * mask)
     controls = sizes + 1  # of the winner: random masks, and the whole canvas
@@ -57,7 +57,7 @@ def search_work(
             "searching",
             gradients=settings.course.search_epochs * per_pass,
             device_bytes=searched,
-            host_bytes=pool + FLOAT * owned * len(search_indices),
+            host_bytes=pool + FLOAT * owned * len(search_labels),
         ),
         Work("final objectives", forwards=per_pass, device_bytes=searched),
         Work(
@@ -73,5 +73,5 @@ def search_work(
 
 def _of_other_classes(labels: Tensor, targets: Tensor) -> int:
     """Return the number of images that do not show the target, summed over the targets."""
-    of_class = labels.bincount(minlength=int(targets.max()) + 1)
-    return int((len(labels) - of_class[targets]).sum())
+    of_class = (labels + 1).bincount(minlength=int(targets.max()) + 2)  # the first: of no class
+    return int((len(labels) - of_class[targets + 1]).sum())

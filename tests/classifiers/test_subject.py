@@ -14,7 +14,7 @@ from iscp_lightning.classifiers import classifier_hash, create_classifier
 from iscp_lightning.classifiers import subject as module
 from iscp_lightning.classifiers.prepared import Prepared
 from iscp_lightning.classifiers.subject import CHUNK, Subject
-from iscp_lightning.data import MemoryImages
+from iscp_lightning.data import MemoryImages, Noise
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.testset import fingerprint
 
@@ -275,6 +275,36 @@ def test_a_subject_of_a_data_module(data):
     assert (subject.seed, subject.device, subject.progress) == (5, torch.device("cpu"), False)
     assert subject.test_set == fingerprint(data.test_images)
     assert len(Subject(network, data.test_images, data.class_names).search_indices) == 0
+
+
+def test_search_images_from_elsewhere(data):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+    data = ImageDataModule(data.source, search_images=Noise(50, 16))
+    subject = Subject.of(network, data)
+    assert subject.search_images is data.search_images
+    assert len(subject.search_indices) == 0
+    assert subject.search_set == fingerprint(data.search_images)
+    assert subject.test_set == fingerprint(data.test_images)
+    small = Subject.of(network, data, small=True)
+    assert (len(small.images), len(small.search_images), len(small.search_indices)) == (100, 20, 0)
+    plain = Subject.of(network, ImageDataModule(data.source))
+    assert (plain.search_images, plain.search_set) == (None, None)
+
+
+def test_the_fast_copy_is_prepared_on_test_images_where_none_is_searched(monkeypatch):
+    shown: list[Tensor] = []
+    prepare = module.prepare
+    monkeypatch.setattr(
+        module, "prepare", lambda *args: [shown.append(args[-1]), prepare(*args)][1]
+    )
+    given = images()
+    Subject(small_net(), given, NAMES, search_images=Noise(50, 8).test()).fast()
+    assert torch.equal(shown[0], given.images[:4] / 255)
+
+
+def test_search_images_are_of_one_kind():
+    with pytest.raises(ValueError, match="give `search_indices` or `search_images`, not both"):
+        Subject(small_net(), images(), NAMES, torch.arange(5), search_images=images())
 
 
 @pytest.mark.parametrize(

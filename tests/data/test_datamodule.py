@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from iscp_lightning.data import Augmentation, Batch, MemoryImages, Poison, Shapes, Trigger
+from iscp_lightning.data import Augmentation, Batch, MemoryImages, Noise, Poison, Shapes, Trigger
 from iscp_lightning.data.datamodule import ImageDataModule, planned_epochs
 from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import class_indices, stratified_split
@@ -92,6 +92,94 @@ def test_a_source_with_test_images_alone_can_be_searched_but_not_trained_on():
     assert len(next(iter(data.test_dataloader()[0])).index) == 40
     with pytest.raises(ValueError, match="`source` Numbered has no training images"):
         data.train_dataloader()
+
+
+class Elsewhere(Numbered):
+    """Other images, which are all alike."""
+
+    def __init__(
+        self,
+        train_count: int = 0,
+        test_count: int = 15,
+        names: tuple[str, ...] = ("even", "odd"),
+        size: tuple[int, int] = (2, 2),
+    ) -> None:
+        super().__init__(train_count, test_count)
+        self.class_names = names
+        self.image_size = size
+        self.prepared = 0
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def _images(self, count: int) -> MemoryImages | None:
+        pixels = torch.full((count, 1, *self.image_size), 99, dtype=torch.uint8)
+        return MemoryImages(pixels, torch.arange(count) % 2) if count else None
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"), [(("even", "odd"), [0, 1] * 7 + [0]), (("odd", "even"), [-1] * 15)]
+)
+def test_search_images_from_elsewhere(names: tuple[str, ...], labels: list[int]):
+    """All of them; a class counts where the names say that it is the same."""
+    source = Elsewhere(names=names)
+    data = ImageDataModule(Numbered(), batch_size=8, search_images=source)
+    data.prepare_data()
+    assert source.prepared == 1
+    assert data.search_images is not None
+    assert (data.search_images.pixels(range(15)) == 99).all()
+    assert data.search_labels.tolist() == data.search_images.labels.tolist() == labels
+    assert (len(data.search_indices), data.search_indices.dtype) == (0, torch.int64)
+    assert data.held_out_indices.tolist() == list(range(40))
+    assert torch.equal(data.test_images.pixels([39]), torch.full((1, 1, 2, 2), 39).byte())
+    assert (data.count("search"), data.count("test")) == (15, 40)
+    assert data.test_names == ["test"]
+    assert len(data.test_dataloader()) == 1
+    plain = ImageDataModule(Numbered(), batch_size=8)
+    for part in ("train", "val"):  # do not depend on it
+        assert _part(data, part) == _part(plain, part)
+
+
+def test_without_them_search_images_are_test_images():
+    data = ImageDataModule(Numbered())
+    assert data.search_images is None
+    assert data.search_labels.tolist() == [i % 2 for i in data.search_indices.tolist()]
+
+
+def test_search_images_are_training_images_where_there_are_no_others():
+    data = ImageDataModule(Numbered(), search_images=Elsewhere(train_count=9, test_count=0))
+    assert len(data.search_images) == 9
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "message"),
+    [
+        (Elsewhere(0, 0), "`search_images` has neither test nor training images"),
+        (Elsewhere(size=(2, 3)), r"`search_images` are \(1, 2, 3\), the test images \(1, 2, 2\)"),
+        (Noise(5, 2), r"`search_images` are \(3, 2, 2\), the test images \(1, 2, 2\)"),
+        (Numbered(), "`search_images` are the test images: leave it out"),
+    ],
+)
+def test_search_images_that_do_not_fit_are_refused(elsewhere: ImageSource, message: str):
+    with pytest.raises(ValueError, match=message):
+        ImageDataModule(Numbered(), search_images=elsewhere).setup("fit")
+
+
+def test_noise_is_no_data_set_of_its_own():
+    with pytest.raises(ValueError, match="`source` must have classes, Noise has none"):
+        ImageDataModule(Noise())
+
+
+def test_noise_follows_the_root_seed_unless_it_has_its_own():
+    def drawn(seed: int, own: int | None = None) -> Tensor:
+        noise = Noise(4, 16, own)
+        data = ImageDataModule(Shapes(20, 20, 16), seed=seed, search_images=noise)
+        assert data.search_images is not None
+        return data.search_images.pixels(range(4))
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+    assert torch.equal(drawn(1, 2), drawn(2))
 
 
 def test_a_source_without_any_image():
@@ -295,8 +383,8 @@ def test_images_are_floats_without_a_trainer_and_foreign_batches_pass():
 class Unread(Numbered):
     """Images that processes read."""
 
-    def __init__(self, num_workers: int | None) -> None:
-        super().__init__()
+    def __init__(self, num_workers: int | None, test_count: int = 40) -> None:
+        super().__init__(60, test_count)
         self.num_workers = num_workers
 
     def _images(self, count: int) -> MemoryImages | None:
@@ -361,6 +449,15 @@ def test_workers_of_every_reader(
         images.read(torch.arange(40))
         list(images.batches(torch.arange(40).split(2)))
         assert workers == [min(1, expected), expected]  # no more workers than batches
+
+
+@pytest.mark.parametrize(("given", "expected"), [(3, 3), (None, 5)])
+def test_workers_read_search_images_from_elsewhere(workers: list[int], given, expected):
+    elsewhere = Unread(5, test_count=30)
+    data = ImageDataModule(Numbered(), num_workers=given, search_images=elsewhere)
+    data.setup("fit")
+    list(data.search_images.batches(torch.arange(30).split(2)))
+    assert workers == [expected]
 
 
 def test_workers_share_the_cores_under_torchrun(

@@ -21,6 +21,7 @@ from iscp_lightning.data import (
     FileImages,
     ImageFolder,
     MemoryImages,
+    Noise,
     Shapes,
 )
 from iscp_lightning.data.sources import TorchvisionSource
@@ -207,6 +208,54 @@ def test_textures_of_the_parts(settings: dict[str, Any], train: float, test: flo
         assert images.textures is not None
         own = (images.textures == images.labels).double().mean().item()
         assert own == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize(("size", "shape"), [(6, (6, 6)), ((4, 5), (4, 5)), ([4, 5], (4, 5))])
+def test_noise_shows_no_class(size: Any, shape: tuple[int, int]):
+    source = Noise(7, size)
+    assert (source.num_classes, source.class_names, source.train()) == (0, (), None)
+    assert source.image_size == shape
+    images = source.test()
+    assert images.labels.tolist() == [-1] * 7
+    pixels = images.pixels(range(7))
+    assert (pixels.shape, pixels.dtype) == ((7, 3, *shape), torch.uint8)
+
+
+def test_noise_is_uniform_and_independent():
+    """All 256 levels about equally often, by chi-squared; no neighbour tells of another."""
+    pixels = Noise(100, 32).test().pixels(range(100))
+    counts = pixels.flatten().bincount(minlength=256).double()
+    expected = pixels.numel() / 256
+    assert ((counts - expected) ** 2 / expected).sum() < 350  # 255 +- 23
+    values = pixels.double() - 127.5
+    for axis in range(4):
+        neighbours = values * values.roll(1, axis)
+        assert abs(neighbours.mean()) < 5 * values.var() / pixels.numel() ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("seed", "root", "equal"), [(None, 0, True), (None, 3, False), (0, 3, True), (3, 0, False)]
+)
+def test_noise_is_seeded_by_its_own_seed_or_else_the_root(seed: Any, root: int, equal: bool):
+    wanted = Noise(3, 8, seed=0).test().pixels(range(3))
+    state = torch.get_rng_state()
+    drawn = Noise(3, 8, seed).seeded(root).test().pixels(range(3))
+    assert torch.equal(drawn, wanted) is equal
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(Noise(3, 8).test().pixels(range(3)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 0}, "`count` must be 1 or more, got 0"),
+        ({"image_size": 0}, "`image_size` must be 1 or more pixels, got 0"),
+        ({"image_size": (4, 0)}, r"`image_size` must be 1 or more pixels, got \(4, 0\)"),
+    ],
+)
+def test_noise_of_no_size_is_refused(arguments: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        Noise(**arguments)
 
 
 # torchvision: how each set holds its images, from the images (N, C, H, W) that must come out

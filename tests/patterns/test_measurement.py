@@ -5,7 +5,7 @@ import torch
 from toys import Linear, grey_images
 
 from iscp_lightning import SearchSettings, Shapes, Subject
-from iscp_lightning.data import MemoryImages
+from iscp_lightning.data import MemoryImages, Noise
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.patterns.measurement import PatternMeasurement
 
@@ -25,6 +25,21 @@ def test_figures_of_a_training_show_the_classes_that_were_found(tmp_path):
     found = replace(found, provenance={**found.provenance, "epoch": 1, "saved_as": "epoch001"})
     found.save(tmp_path, "epoch001")
     assert set(measurement.history(tmp_path, [found])) == {"learning_dynamics"}
+
+
+@pytest.mark.filterwarnings("ignore:fewer than")
+def test_search_images_from_elsewhere():
+    """All test images are measured; every image of noise counts for every class."""
+    source, noise = Shapes(train_count=20, test_count=100, size=8), Noise(15, 8)
+    data = ImageDataModule(source, search_images=noise)
+    measurement = PatternMeasurement(SearchSettings(canvas="white", search_epochs=1))
+    measurement.check(data)
+    works = {work.stage: work for work in measurement.work(data, 1)}
+    assert works["searching"].gradients == works["final objectives"].forwards == 10 * 15
+    found = measurement.measure(Subject.of(Linear(torch.rand(10, 8, 8)), data))
+    assert found.results["measured_on"] == "held_out"
+    assert found.results["measured_images"] == 100
+    assert found.provenance["search_images"]["images"] == 15
 
 
 def test_every_search_of_a_training_is_estimated():

@@ -22,9 +22,10 @@ from wandb_records import read_offline_run
 from iscp_lightning.classifiers import create_classifier, save_classifier
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.cli import main
-from iscp_lightning.data import MemoryImages, Shapes
+from iscp_lightning.data import MemoryImages, Noise, Shapes
 from iscp_lightning.data.datamodule import ImageDataModule
-from iscp_lightning.patterns import PatternSet, SearchSettings
+from iscp_lightning.data.testset import fingerprint
+from iscp_lightning.patterns import PatternSet, SearchSettings, search_patterns
 from iscp_lightning.patterns.module import PatternSearchModule
 from iscp_lightning.patterns.search import run_search
 from iscp_lightning.trainer import EpochCheckpoint, Trainer
@@ -318,6 +319,71 @@ def test_given_canvases_are_searched(tmp_path, weights, shapes):
     assert torch.equal(again.patterns.masks, module.patterns.masks)
 
 
+def on_noise(**arguments) -> ImageDataModule:
+    """The images of `shapes`, searched on noise."""
+    noise = Noise(**{"count": 20} | arguments)
+    return ImageDataModule(Shapes(train_count=20, test_count=100), 50, search_images=noise)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_search_images_from_elsewhere_are_searched_and_resumed(tmp_path, weights, trained, shapes):
+    module, data = module_for(weights, measure_canvases="winners"), on_noise()
+    search(trainer_for(tmp_path), module, data)
+    expected = search_patterns(
+        trained,
+        shapes.test_images,
+        settings=SETTINGS,
+        classes=[1, 4],
+        class_names=shapes.class_names,
+        search_images=data.search_images,
+        progress=False,
+    )
+    resumed = module_for(weights)
+    first = tmp_path / "checkpoints" / "epoch001.ckpt"
+    trainer_for(tmp_path / "again").fit(resumed, datamodule=on_noise(), ckpt_path=first)
+    for name in ("canvas_indices", "masks", "mask_means", "objectives", "search_indices"):
+        for found in (module.patterns, resumed.patterns):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    results = results_of(module)
+    assert results["provenance"]["search_images"] == fingerprint(data.search_images)
+    assert (results["measured_on"], results["measured_images"]) == ("held_out", 100)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize(
+    "other",
+    [
+        on_noise(seed=1),
+        on_noise(count=21),
+        ImageDataModule(Shapes(20, 100), 50, search_images=Shapes(20, 20, seed=9)),
+        ImageDataModule(Shapes(20, 100), 50),
+    ],
+    ids=["seed", "count", "kind", "none"],
+)
+def test_other_search_images_are_refused(tmp_path, trained, other):
+    """Of a checkpoint to go on from, and of patterns to measure."""
+    module = module_for(trained)
+    trainer_for(tmp_path).fit(module, datamodule=on_noise())
+    with pytest.raises(ValueError, match="the patterns were searched with another `search_images`"):
+        trainer_for(tmp_path / "again").test(module, datamodule=other)
+    first = tmp_path / "checkpoints" / "epoch001.ckpt"
+    with pytest.raises(ValueError, match="the checkpoint was made with another `search_images`"):
+        trainer_for(tmp_path / "again").fit(module_for(trained), datamodule=other, ckpt_path=first)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_an_earlier_checkpoint_on_test_images_is_not_resumed_on_noise(tmp_path, trained, shapes):
+    trainer_for(tmp_path).fit(module_for(trained), datamodule=shapes)
+    first = tmp_path / "checkpoints" / "epoch001.ckpt"
+    checkpoint = torch.load(first, weights_only=True)
+    assert checkpoint["pattern_search"]["origin"].pop("search_images", ...) is None
+    torch.save(checkpoint, first)
+    with pytest.raises(ValueError, match="the checkpoint was made with another `search_fraction`"):
+        trainer_for(tmp_path / "again").fit(
+            module_for(trained), datamodule=on_noise(), ckpt_path=first
+        )
+
+
 class NoRanking(Linear):
     def forward(self, images):
         raise AssertionError("the classifier was asked")
@@ -352,6 +418,12 @@ def test_what_does_not_fit_is_refused_before_the_search(tmp_path, weights, shape
     two = create_classifier("resnet20", 2)
     with pytest.raises(ValueError, match="knows 2 classes, the data have 10"):
         trainer_for(tmp_path).fit(module_for(two), datamodule=shapes)
+
+
+def test_search_images_that_do_not_fit_are_refused_before_the_search(tmp_path):
+    module = module_for(NoRanking(torch.zeros(10, 32, 32)))
+    with pytest.raises(ValueError, match=r"`search_images` are .*must agree"):
+        trainer_for(tmp_path).fit(module, datamodule=on_noise(image_size=16))
 
 
 def test_class_parallel_refuses_other_modules(tmp_path, shapes):
@@ -408,6 +480,29 @@ def test_two_processes_find_what_one_does(tmp_path, weights, trained, shapes, cl
     assert results[0]["classes"] == results[1]["classes"]
     logged = read_offline_run(tmp_path / "runs" / "two")
     assert any("mean_predictive_power/0.05" in row for row in logged.history)
+
+
+NOISE = ["--data.search_images", "Noise", "--data.search_images.init_args.count", "12"]
+
+
+def test_noise_is_an_option_and_kept_in_the_configuration(weights, trained, capsys):
+    arguments = [
+        *(*SEARCH, *NOISE, "--model.classifier", weights, "--model.classes", "[1, 4]"),
+        *("--trainer.logger", "false", "--trainer.devices", "1", "--seed_everything", "3"),
+    ]
+    main([*arguments, "--estimate"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    counts = {row[0]: row[1:3] for row in rows if row}
+    assert counts["searching"] == ["-", "96"]  # 2 passes * 2 classes * 2 canvases * 12 images
+    main([*arguments, "--run", "a"])
+    main(["search", "-c", "runs/a/config.yaml", "--run", "b"])
+    one, other = (
+        PatternSet.load(f"runs/{name}/patterns/random.safetensors") for name in ("a", "b")
+    )
+    data = ImageDataModule(Shapes(test_count=100), seed=3, search_images=Noise(12, 32, seed=3))
+    for found in (one, other):
+        assert found.provenance["search_images"] == fingerprint(data.search_images)
+        assert torch.equal(found.masks, directly(trained, data).masks)
 
 
 def first_pass_kept(checkpoint: Path) -> bool:

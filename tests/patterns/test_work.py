@@ -22,10 +22,10 @@ def test_it_counts_what_a_search_does(canvases, measured):
     held_out = torch.tensor([i for i in range(60) if i % 3])
     ranking, searching, objectives, measuring = search_work(
         labels,
-        indices,
         (3, 8, 8),
         [0, 1],
         settings,
+        search_labels=labels[indices],
         canvases=3,
         sizes=2,
         measured=measured,
@@ -43,16 +43,34 @@ def test_it_counts_what_a_search_does(canvases, measured):
     assert searching.device_bytes == search.canvas_pixels.nbytes + held * 3 // 2 + 20 * 192
 
 
+def test_search_images_of_no_class_are_mixed_for_every_target():
+    labels = torch.arange(100) % 10
+    searched = torch.tensor([-1] * 30 + [0] * 5 + [12] * 2)
+    _, searching, objectives, _ = search_work(
+        labels,
+        (3, 8, 8),
+        [0, 9],
+        SearchSettings(search_epochs=3),
+        search_labels=searched,
+        canvases=2,
+        sizes=1,
+        measured=1,
+        measured_images=torch.arange(100),
+    )
+    assert objectives.forwards == 2 * (32 + 37)
+    assert searching.gradients == 3 * 2 * (32 + 37)
+
+
 def test_processes_share_memory_but_not_work():
     def work(processes: int) -> Work:
         labels = torch.arange(100) % 10
         indices = torch.arange(20)
         return search_work(
             labels,
-            indices,
             (3, 8, 8),
             range(10),
             SearchSettings(),
+            search_labels=labels[indices],
             canvases=4,
             sizes=1,
             measured=1,

@@ -49,16 +49,22 @@ class SignDescent(torch.optim.Optimizer):
     """m <- clip(m - eta * sign(dL/dm), 0, 1), lines 6 to 8 of Algorithm 1.
 
     Args:
-        masks: The masks.
+        masks: The masks, or whatever else.
         step_size: eta.
+        bounds: What values are clipped to.
     """
 
-    def __init__(self, masks: Iterable[Tensor], step_size: float) -> None:
-        super().__init__(masks, {"lr": step_size})
+    def __init__(
+        self,
+        masks: Iterable[Tensor],
+        step_size: float,
+        bounds: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(masks, {"lr": step_size, "bounds": bounds})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:  # noqa: ANN401
-        """Move every mask value by 0 or eta, within [0, 1]; return the closure's loss."""
+        """Move every value by 0 or eta, within the bounds; return the closure's loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -66,5 +72,5 @@ class SignDescent(torch.optim.Optimizer):
         for group in self.param_groups:
             for mask in group["params"]:
                 if mask.grad is not None:
-                    mask.sub_(mask.grad.sign_(), alpha=group["lr"]).clamp_(0, 1)
+                    mask.sub_(mask.grad.sign_(), alpha=group["lr"]).clamp_(*group["bounds"])
         return loss

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from iscp_lightning.data.stamps import Stamp
@@ -22,7 +23,7 @@ class Problems(NamedTuple):
         canvases: float32 (r, C, H, W) in [0, 1].
         targets: (r,) int64 target classes.
         sparsity: (r,) float32, alpha.
-        progress: Share of the search's steps that are made, in [0, 1]; 1 for final objectives.
+        progress: Share of the search's steps that are made, in [0, 1); 1 for final objectives.
     """
 
     canvases: Tensor
@@ -88,8 +89,19 @@ class Variant(ABC):
             Mask (r, M, 1, H, W) and pixels (r, M, C, H, W) or what broadcasts to them.
         """
 
+    def loss(self, logits: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Return what is minimised for each mixture, (n,) float32: the cross-entropy.
+
+        Args:
+            logits: float32 (n, K), of mixtures.
+            targets: (n,) int64 target classes.
+            progress: As in `Problems`.
+        """
+        del progress
+        return F.cross_entropy(logits, targets, reduction="none")
+
     def penalty(self, variables: Variables, problems: Problems) -> Tensor:
-        """Return what is added to the cross-entropy, (r,) float32."""
+        """Return what is added to the loss, (r,) float32."""
         del variables
         return torch.zeros_like(problems.sparsity)
 
@@ -101,6 +113,14 @@ class Variant(ABC):
             variables: Of all problems that the process owns.
             step_size: eta; where it falls in the course of the search, the engine lowers the
                 learning rate of every group with it.
+        """
+
+    def after_step(self, variables: Variables, progress: float) -> None:
+        """Change variables in place after an update; those of problems that idle stay as they are.
+
+        Args:
+            variables: Those of all problems that the process owns.
+            progress: As in `Problems`, of the step that was made.
         """
 
     def react(self, outcome: Outcome, variables: Variables) -> Tensor | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.pixels import pixel_count
+from iscp_lightning.patterns.variants.algorithm1 import SignDescent
 from iscp_lightning.patterns.variants.base import Problems, Variables, Variant
 
 
@@ -62,7 +62,7 @@ class UniversalPerturbation(Variant):
     def optimizer(self, variables: Variables, step_size: float) -> torch.optim.Optimizer:
         """Return sign descent in the ball."""
         chosen = 2 * self.epsilon * step_size if self.step_size is None else self.step_size
-        return BallDescent(variables["perturbation"], self.epsilon, chosen)
+        return SignDescent([variables["perturbation"]], chosen, (-self.epsilon, self.epsilon))
 
     def pasted(
         self, variables: Variables, means: Variables, canvases: Tensor, sizes: Sequence[float]
@@ -73,30 +73,3 @@ class UniversalPerturbation(Variant):
             pixel_count(size, perturbation.shape[3:])  # raises where it is no size
         mask = torch.ones_like(perturbation[:, :, :1], dtype=torch.bool)
         return Stamp(mask, perturbation, additive=True)
-
-
-class BallDescent(torch.optim.Optimizer):
-    """v <- clip(v - eta * sign(dL/dv), -epsilon, epsilon).
-
-    Args:
-        perturbations: v.
-        epsilon: Radius of the L-inf ball around zero.
-        step_size: eta.
-    """
-
-    def __init__(self, perturbations: Tensor, epsilon: float, step_size: float) -> None:
-        super().__init__([perturbations], {"lr": step_size, "epsilon": epsilon})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # noqa: ANN401
-        """Move every value by 0 or eta, within the ball; return the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for variable in group["params"]:
-                if variable.grad is not None:
-                    variable.sub_(variable.grad.sign_(), alpha=group["lr"])
-                    variable.clamp_(-group["epsilon"], group["epsilon"])
-        return loss
