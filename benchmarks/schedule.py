@@ -139,17 +139,17 @@ def result(subject: Subject, found: PatternSet, passes: float) -> dict:
     }
 
 
-def compare(found: dict) -> list[dict]:
-    """Return for each classifier and schedule its cost and mPW against the paper's schedule."""
+def compare(found: dict, shown: list[str] = SHOWN, reference: str = PAPER) -> list[dict]:
+    """Return for each classifier and schedule its cost and mPW against the reference's."""
     rows, generator = [], np.random.default_rng(0)
     for name, of_seeds in found.items():
-        for schedule in SHOWN:
+        for schedule in shown:
             both = {seed: found for seed, found in of_seeds.items() if schedule in found}
-            values, paper = _joined(both, schedule), _joined(both, PAPER)
+            values, paper = _joined(both, schedule), _joined(both, reference)
             picks = generator.integers(len(values), size=(2000, len(values)))
             means = np.nanmean(values[picks], 1) / np.nanmean(paper[picks], 1)
             cost = np.mean([s[schedule]["evaluations"] for s in both.values()])
-            full = np.mean([s[PAPER]["evaluations"] for s in both.values()])
+            full = np.mean([s[reference]["evaluations"] for s in both.values()])
             rows.append(
                 {
                     "classifier": name,
@@ -186,21 +186,21 @@ def table(rows: list[dict]) -> str:
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
-def draw(rows: list[dict]) -> Figure:
-    """Return ratios to the paper's schedule against the share of its evaluations."""
+def draw(rows: list[dict], shown: list[str] = SHOWN, reference: str = "the paper's") -> Figure:
+    """Return ratios to the reference by pattern size."""
     names = list(dict.fromkeys(row["classifier"] for row in rows))
     figure = Figure(figsize=(4 * len(names) + 3, 3.8), dpi=150, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for at, schedule in enumerate(SHOWN):
+        for at, schedule in enumerate(shown):
             (row,) = (r for r in rows if (r["classifier"], r["schedule"]) == (name, schedule))
             ratio = np.array(row["ratio"])
             errors = [ratio - row["low"], np.array(row["high"]) - ratio]
-            x = np.arange(len(SIZES)) + (at - len(SHOWN) / 2) * 0.08
+            x = np.arange(len(SIZES)) + (at - len(shown) / 2) * 0.08
             label = f"{schedule} ({100 * row['share']:.0f} %)"
             axes.errorbar(x, ratio, np.abs(errors), fmt="o", ms=3, lw=1, label=label)
         axes.axhline(1, color="0.3", lw=0.8)
         axes.set_xticks(range(len(SIZES)), [f"{100 * size:g} %" for size in SIZES])
-        axes.set(title=name, xlabel="pattern size", ylabel="mPW against the paper's schedule")
+        axes.set(title=name, xlabel="pattern size", ylabel=f"mPW against {reference}")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=7)
     return figure

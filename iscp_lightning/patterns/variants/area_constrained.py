@@ -13,13 +13,14 @@ from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.pixels import pixel_count, top_pixels
 from iscp_lightning.patterns.variants.base import Problems, Variables, Variant
 
+SOFT_TURNS = 2
 SOFT_SIZE = 0.1  # from which on a soft mask that is cut is as good
 
 
 class AreaConstrained(Variant):
     """Searches hard patterns of several sizes over a fixed canvas, from the largest size down.
 
-    A score s for each pixel ranks them. The search has turns of equal length, one for a soft mask
+    A score s for each pixel ranks them. The search has turns of equal length, two for a soft mask
     and then one for each size. The soft mask is (1 + s) / 2 within [0, 1], with
     the objective and the sign steps of Algorithm 1. In the other turns the mask is hard, the k
     pixels of the largest scores, and 1 - p_y is minimised, p_y being the probability of the target:
@@ -33,7 +34,7 @@ class AreaConstrained(Variant):
     mean is zero.
 
     Pasted are the pixels of the largest scores at the end of the turn of the nearest size; for
-    sizes nearer to a tenth, those of the largest mean scores in the second half of the first turn.
+    sizes nearer to a tenth, those of the largest mean scores in the second half of the soft turns.
     `sparsity` weighs the soft mask's mean. The objective is the mean of 1 - p_y over all sizes.
 
     Args:
@@ -119,9 +120,11 @@ class AreaConstrained(Variant):
         return Stamp(torch.cat(masks, 1).unsqueeze(2), canvases.unsqueeze(1))
 
     def _turn(self, progress: float) -> tuple[int, float]:
-        """Return which turn it is, and the share of it that is over."""
-        share = progress * (1 + len(self.pattern_sizes))
-        return int(share), share % 1
+        """Return whose turn it is, 0 being the soft mask's, and the share of it that is over."""
+        share = progress * (SOFT_TURNS + len(self.pattern_sizes)) - SOFT_TURNS
+        if share < 0:
+            return 0, 1 + share / SOFT_TURNS
+        return 1 + int(share), share % 1
 
     def _soft(self, progress: float) -> bool:
         return self._turn(progress)[0] == 0

@@ -55,10 +55,10 @@ def test_it_finds_a_planted_trigger_at_its_size():
 
 @pytest.mark.parametrize(
     ("progress", "pixels"),
-    [(0.25, 6), (0.3, 9), (0.45, 16), (0.5, 16), (0.5625, 11), (0.7, 8), (0.8125, 6), (0.99, 4)],
+    [(0.4, 6), (0.44, 9), (0.56, 16), (0.6, 16), (0.65, 11), (0.75, 8), (0.85, 6), (0.99, 4)],
 )
 def test_the_mask_is_hard_and_shrinks_from_size_to_size(progress, pixels):
-    """Four turns: soft, 16, 8 and 4 pixels; k goes there geometrically in half a turn."""
+    """Five turns: two soft ones, 16, 8 and 4 pixels; k goes there geometrically in half a turn."""
     variables = {"scores": torch.rand(1, 8, 8, generator=generator(0), requires_grad=True)}
     mask = AreaConstrained(SIZES).stamps(variables, problems(progress)).mask
     assert set(mask.detach().unique().tolist()) == {0.0, 1.0}
@@ -70,26 +70,26 @@ def test_the_mask_is_hard_and_shrinks_from_size_to_size(progress, pixels):
     assert (gradient == 3).all()  # straight through, to all pixels
 
 
-def test_the_first_turn_is_algorithm_1():
+def test_the_soft_turns_are_algorithm_1():
     variant = AreaConstrained(SIZES)
     variables = {"scores": torch.full((1, 8, 8), 0.8), "kept": torch.zeros(1, 4, 8, 8)}
     mask = variant.stamps(variables, problems(0.1)).mask
     torch.testing.assert_close(mask, torch.full((1, 1, 1, 8, 8), 0.9))
     variables["scores"][0, 0] = 7.0
     variant.after_step(variables, 0.1)
-    assert variables["kept"].sum() == 0  # the second half of the turn counts
+    assert variables["kept"].sum() == 0  # the second half of the turns counts
     variant.after_step(variables, 0.2)
     assert variables["kept"][0, 0].max() == variables["scores"].max() == 1
     assert variant.stamps(variables, problems(0.1)).mask.max() == 1
     variables["scores"].fill_(0.8)
     mask = variant.stamps(variables, problems(0.1)).mask
     torch.testing.assert_close(variant.penalty(variables, problems(0.1)), mask.mean().view(1))
-    assert variant.penalty(variables, problems(0.25)).tolist() == [0]
+    assert variant.penalty(variables, problems(0.4)).tolist() == [0]
     logits, target = torch.tensor([[0.5, -1.0, 2.0]]), torch.tensor([1])
     torch.testing.assert_close(
         variant.loss(logits, target, 0.1), F.cross_entropy(logits, target).view(1)
     )
-    hard = variant.loss(logits, target, 0.25)
+    hard = variant.loss(logits, target, 0.4)
     torch.testing.assert_close(hard, 1 - logits.softmax(1)[:, 1])
 
 
