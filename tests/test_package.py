@@ -5,6 +5,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,19 @@ def test_every_training_runs_small_with_a_snapshot(config):
         ]
         + (["--data.poison.trigger.size", "3"] if "badnets" in config.stem else [])
     )
+
+
+def test_the_classes_of_the_paper_are_fifty_of_imagenet(capsys):
+    experiment, overlay = (
+        ROOT / "configs" / name
+        for name in ("experiment/search_imagenet.yaml", "overlay/paper_imagenet_classes.yaml")
+    )
+    with pytest.raises(SystemExit):
+        main(["search", "-c", str(experiment), "-c", str(overlay), "--print_config"])
+    given = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert len(set(given["classes"])) == 50
+    assert all(re.fullmatch(r"n\d{8}", name) for name in given["classes"])
+    assert given["random_classes"] is None
 
 
 def test_every_yaml_is_used_by_an_experiment():
