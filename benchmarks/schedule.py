@@ -129,7 +129,7 @@ def search(subject: Subject, schedule: str) -> dict:
 
 def result(subject: Subject, found: PatternSet, passes: float) -> dict:
     """Return the predictive power by class and size, and the images mixed per problem."""
-    power = found.measured(subject, SIZES).power
+    power = found.measured(subject, SIZES, controlled=torch.zeros(0).long()).power
     labels = subject.images.labels[subject.search_indices]
     mixed = sum(int((labels != t).sum()) for t in found.targets) / len(found)
     return {

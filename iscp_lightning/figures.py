@@ -352,3 +352,46 @@ def _floats(name: str, values: ArrayLike, shape: tuple[int | str, ...]) -> NDArr
     allowed = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
     _require(fits, name, f"of shape {array.shape}", f"of shape ({allowed})")
     return array
+
+
+def value_matrix(
+    values: ArrayLike,
+    *,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    label: str,
+    texts: Sequence[Sequence[str]] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw numbers as a matrix of coloured cells, such as pattern sets by classifiers.
+
+    Args:
+        values: (R, C) floats, coloured from 0 to 1; a NaN leaves a hatched cell.
+        row_labels: R labels.
+        column_labels: C labels.
+        label: What the numbers are, beside the colour scale.
+        texts: R rows of C texts in the cells; by default the numbers with two decimals.
+        title: Heading of the figure.
+
+    Raises:
+        ValueError: If the shapes do not fit together.
+    """
+    from matplotlib.figure import Figure
+
+    matrix = _floats("values", values, (len(row_labels), len(column_labels)))
+    if texts is None:
+        texts = [["" if np.isnan(value) else f"{value:.2f}" for value in row] for row in matrix]
+    figure = Figure(dpi=150, layout="constrained")
+    room, _ = _extent(figure, row_labels, 8)
+    figure.set_size_inches(2.2 + room + 0.75 * matrix.shape[1], 1.8 + 0.45 * matrix.shape[0])
+    axes = figure.subplots()
+    axes.patch.set(facecolor="0.96", edgecolor="0.85", hatch="///")
+    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    figure.colorbar(image, ax=axes, label=label)
+    axes.set_xticks(range(matrix.shape[1]), column_labels, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(matrix.shape[0]), row_labels, fontsize=8)
+    for row, column in np.ndindex(matrix.shape):
+        color = "white" if matrix[row, column] > 0.6 else "black"
+        axes.text(column, row, texts[row][column], color=color, size=7, ha="center", va="center")
+    axes.set_title(title or "", fontsize=10)
+    return figure

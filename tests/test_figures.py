@@ -319,3 +319,44 @@ def test_prediction_matrix_shows_shares_of_the_rows():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     with pytest.raises(ValueError, match="counts"):
         figures.prediction_matrix(counts, class_names=["a", "b"])
+
+
+def matrix_of(values, **options):
+    rows, columns = np.shape(values)
+    names = {"row_labels": list("abcdef"[:rows]), "column_labels": list("uvwxyz"[:columns])}
+    return figures.value_matrix(values, **(names | {"label": "power"} | options))
+
+
+def test_value_matrix_shows_values():
+    figure = matrix_of([[0.25, NAN, 1.5], [0, 0.75, 1]], title="t")
+    axes, scale = figure.axes
+    shown = np.ma.filled(axes.images[0].get_array(), NAN)
+    np.testing.assert_array_equal(shown, [[0.25, NAN, 1.5], [0, 0.75, 1]])
+    assert axes.images[0].get_clim() == (0, 1)
+    assert axes.patch.get_hatch()
+    texts = ["0.25", "", "1.50", "0.00", "0.75", "1.00"]
+    assert [text.get_text() for text in axes.texts] == texts
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["u", "v", "w"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert (axes.get_title(), scale.get_ylabel()) == ("t", "power")
+
+
+def test_value_matrix_takes_texts_of_its_own():
+    figure = matrix_of([[0.9, 0.1]], texts=[["x\ny", "z"]])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["x\ny", "z"]
+    colours = [text.get_color() for text in figure.axes[0].texts]
+    assert colours == ["white", "black"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (6, 6)])
+def test_texts_of_a_value_matrix_do_not_touch(size):
+    texts = [["0.123\nrate 1.000"] * size[1]] * size[0]
+    names = [f"runs/with_a_long_name_{i}" for i in range(size[0])]
+    figure = matrix_of(np.full(size, 0.5), texts=texts, row_labels=names)
+    figure.savefig(io.BytesIO())
+    assert not overlapping([*figure.axes[0].texts, *figure.axes[0].get_yticklabels()])
+
+
+def test_value_matrix_rejects_other_shapes():
+    with pytest.raises(ValueError, match=r"`values` is of shape \(1, 2\); .* \(2, 2\)"):
+        matrix_of([[0.5, 0.5]], row_labels=["a", "b"])

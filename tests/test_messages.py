@@ -23,7 +23,7 @@ SETTINGS = "--model.search"
 # ruff: noqa: E501
 MISTAKES = [
     ("fitt", "`fitt` is no command; did you mean fit?"),
-    ("paint", "`paint` is no command; they are fit, predict, search, test, validate"),
+    ("paint", "`paint` is no command; they are describe, fit, predict, search, test, transfer, validate"),
     ("search", "`model.classifier` is missing: give it, or `--from` a run or a weights file"),
     ("test", "`model` is missing: give it, or `--from` a run or a weights file"),
     ("fit --attacks", "unknown option `--attacks`"),

@@ -54,11 +54,13 @@ def earlier(tmp_path_factory) -> dict[str, Path]:
         main(["fit", "-c", SMALL, *trained, "--model.optimizer.lr", "0", "--run", "clean"])
         poison = ["--model", "BadNetsModule", "--data.poison.target", "1"]
         main(["fit", "-c", SMALL, *poison, "--run", "backdoored"])
-    return {name: folder / "runs" / name for name in ("clean", "backdoored")}
+        quick = ["--model.search.search_epochs", "1", "--model.search.canvas", "white"]
+        main(["search", "--from", "runs/clean", *quick, "--run", "searched"])
+    return {name: folder / "runs" / name for name in ("clean", "backdoored", "searched")}
 
 
 def test_the_readme_has_commands_and_options():
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 11
     assert len(OPTIONS) >= 10
     assert len(RESULTS) >= 10
 
@@ -67,7 +69,11 @@ def test_the_readme_has_commands_and_options():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, earlier):
     arguments = here(command)
-    if "--from" in arguments:
+    if "runs/SEARCH" in arguments:
+        for name, place in (("searched", "SEARCH"), ("clean", "clean"), ("clean", "NAME")):
+            shutil.copytree(earlier[name], f"runs/{place}")
+        arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
+    elif "--from" in arguments:
         backdoored = "trigger" in command or "canvas" in command
         shutil.copytree(earlier["backdoored" if backdoored else "clean"], "runs/NAME")
         arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]

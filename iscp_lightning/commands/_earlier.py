@@ -135,7 +135,8 @@ def agree(config: Namespace, earlier: Earlier) -> None:
         )
     network = config.model.init_args.get("classifier")
     own = (earlier.model.get("init_args") or {}).get("classifier")
-    if config.get("ckpt_path") == earlier.checkpoint and not says(network, own):
+    kept = earlier.checkpoint is not None and config.get("ckpt_path") == earlier.checkpoint
+    if kept and not says(network, own):
         config.ckpt_path = None
 
 

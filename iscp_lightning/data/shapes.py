@@ -147,6 +147,29 @@ def draw_shapes(
         >>> bool((conflicting.textures == conflicting.labels).any())
         False
     """
+    drawn, _ = _draw(count, size, seed, texture_correlation, cue_conflict)
+    return drawn
+
+
+def shape_masks(count: int, *, size: int = 32, seed: int = 0) -> Tensor:
+    """Return where the shapes are that `draw_shapes` draws, bool (count, size, size).
+
+    A pixel belongs to the shape that covers half of it or more. Textures have no say in it.
+
+    Args:
+        count: How many pictures, as for `draw_shapes`; likewise the others.
+        size: Side of the square pictures in pixels.
+        seed: Seed of everything random.
+
+    Raises:
+        ValueError: If `count`, `size` or `seed` is out of range.
+    """
+    return _draw(count, size, seed, 1.0, False)[1]
+
+
+def _draw(
+    count: int, size: int, seed: int, texture_correlation: float, cue_conflict: bool
+) -> tuple[DrawnShapes, Tensor]:
     for name, value, lowest in (("count", count, 1), ("size", size, 8), ("seed", seed, 0)):
         if value < lowest:
             raise ValueError(f"`{name}` is {value}; it must be at least {lowest}.")
@@ -162,17 +185,23 @@ def draw_shapes(
     textures = np.where(own & (not cue_conflict), labels, other)
 
     images = np.empty((count, 3, size, size), np.uint8)
+    objects = np.empty((count, size, size), bool)
     step = max(1, 2**18 // size**2)  # bounds the memory of the float arrays
     for start in range(0, count, step):
         part = slice(start, start + step)
-        images[part] = np.rint(255 * _paint(rng, labels[part], textures[part], size))
-    return DrawnShapes(*map(torch.from_numpy, (images, labels, textures)))
+        painted, cover = _paint(rng, labels[part], textures[part], size)
+        images[part], objects[part] = np.rint(255 * painted), cover >= 0.5
+    drawn = DrawnShapes(*map(torch.from_numpy, (images, labels, textures)))
+    return drawn, torch.from_numpy(objects)
 
 
 def _paint(
     rng: np.random.Generator, labels: NDArray[np.int64], textures: NDArray[np.int64], size: int
-) -> Array:
-    """Paint one picture per label; values 0 to 1, shape (n, 3, size, size)."""
+) -> tuple[Array, Array]:
+    """Paint one picture per label, (n, 3, size, size), and say how much of a pixel the shape has.
+
+    Both have values 0 to 1; the latter has the shape (n, size, size).
+    """
     n = len(labels)
 
     def uniform(low: float, high: float, *shape: int) -> Array:
@@ -199,7 +228,7 @@ def _paint(
     image: Array = rng.standard_normal((n, 3, size, size), dtype=np.float32) * 0.05
     image += backdrop + (slope_x * pixel + slope_y * pixel[:, None]) * (2 / size)
     image += cover * (first + blend * (second - first) - image)
-    return image.clip(0, 1)
+    return image.clip(0, 1), cover[:, 0]
 
 
 def _by_group(kinds: NDArray[np.int64], fields: dict[str, Field], x: Array, y: Array) -> Array:

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
+
+PIXELS_AT_ONCE = 4096  # bounds the memory of thousands of patterns
+
+
+class Overlaps(NamedTuple):
+    """How much the patterns of K classes have in common; NaN where there is no pair.
+
+    Attributes:
+        within: (K,) float64, mean overlap of two patterns of the class.
+        between: (K,) float64, mean overlap of one of the class with one of another class.
+    """
+
+    within: Tensor
+    between: Tensor
 
 
 def overlap(selected: Tensor, other: Tensor) -> Tensor:
@@ -21,3 +38,25 @@ def chance_overlap(share: float) -> float:
         share: q, in (0, 1].
     """
     return share / (2 - share)
+
+
+def overlaps_by_class(selected: Tensor, targets: Tensor) -> Overlaps:
+    """Return the mean intersection over union of patterns of one class and of different ones.
+
+    Args:
+        selected: bool (P, H, W), at least one pixel each.
+        targets: (P,) int64 classes; the K different ones are ordered.
+    """
+    flat = selected.flatten(1)
+    common = torch.zeros(len(flat), len(flat), device=flat.device)
+    for part in flat.split(PIXELS_AT_ONCE, dim=1):
+        common += part.float() @ part.float().T
+    sizes = flat.sum(1)
+    pairs = common.double() / (sizes[:, None] + sizes - common)
+    pairs.fill_diagonal_(torch.nan)
+    same = targets[:, None] == targets
+    within, between = (torch.where(kind, pairs, torch.nan) for kind in (same, ~same))
+    rows = [targets == target for target in targets.unique()]
+    return Overlaps(
+        *(torch.stack([kind[row].nanmean() for row in rows]) for kind in (within, between))
+    )

@@ -30,6 +30,7 @@ def search_figures(patterns: PatternSet) -> dict[str, Figure]:
     kind = patterns.settings["canvas"]
     winners = power[patterns.winners]
     clean = winners.clean_accuracy[winners.targets].unsqueeze(1)
+    clean = torch.where(clean > 0, clean, torch.nan)
     curves = {f"{kind} canvases": winners.predictive_power}
     if winners.controls is not None:
         curves["random masks"] = winners.controls.random_mask_rate / clean

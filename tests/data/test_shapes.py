@@ -19,6 +19,7 @@ from iscp_lightning.data.shapes import (
     TEXTURES,
     _contrasting_colours,
     draw_shapes,
+    shape_masks,
 )
 
 
@@ -128,6 +129,36 @@ def test_textures_are_the_only_thing_the_correlation_changes() -> None:
     # Both fillings are inside one outline; only its blended edge is left to the threshold.
     assert (changed & ~_silhouettes(own.images)).float().mean() < 0.02
     assert (_silhouettes(own.images) != _silhouettes(other.images)).float().mean() < 0.02
+
+
+def test_masks_are_where_the_shapes_are() -> None:
+    drawn, masks = draw_shapes(400, seed=2, texture_correlation=1), shape_masks(400, seed=2)
+    assert masks.shape == (400, 32, 32)
+    assert masks.dtype == torch.bool
+    plain = drawn.textures == TEXTURES.index("plain")  # whose whole surface stands out
+    found, known = _silhouettes(drawn.images[plain]), masks[plain]
+    agreement = (found == known).float().mean((1, 2))
+    assert agreement.mean() > 0.97
+    assert (known.sum() / found.sum()).item() == pytest.approx(1, abs=0.03)
+    for step in (-1, 1):
+        moved = (found == known.roll(step, 2)).float().mean((1, 2))
+        assert moved.mean() < agreement.mean()
+    # a circle of radius r has pi r^2 of the pixels
+    radius = known.any(1).sum(1) / 2
+    assert (known.sum((1, 2)) / (torch.pi * radius**2)).mean().item() == pytest.approx(1, abs=0.03)
+
+
+def test_masks_are_those_of_any_textures() -> None:
+    one, other = draw_shapes(300, seed=3), draw_shapes(300, seed=3, cue_conflict=True)
+    around = shape_masks(300, seed=3).float().unsqueeze(1)
+    around = torch.nn.functional.max_pool2d(around, 5, 1, 2)[:, 0] > 0  # with the soft outline
+    changed = (one.images != other.images).any(1)
+    # 300 pictures are more than one chunk of the drawing
+    assert changed[256:].any()
+    # tips of crescents are thinner than half a pixel
+    assert (changed & ~around).sum() < 1e-3 * changed.sum()
+    with pytest.raises(ValueError, match="`size` is 7; it must be at least 8"):
+        shape_masks(3, size=7)
 
 
 def test_silhouette_stands_out_in_every_texture() -> None:

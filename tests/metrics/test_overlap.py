@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iscp_lightning.metrics import chance_overlap, overlap
+from iscp_lightning.metrics import chance_overlap, overlap, overlaps_by_class
 
 
 def test_overlap_by_hand():
@@ -31,3 +31,22 @@ def test_random_sets_overlap_by_chance(share):
     chosen = values.argsort(-1).argsort(-1) < share * 1024
     first, second = chosen.view(2, 1000, 32, 32)
     assert overlap(first, second).mean().item() == pytest.approx(chance_overlap(share), rel=0.05)
+
+
+def test_overlap_within_and_between_classes():
+    rows = ["##..", "#.#.", "..##", "...#"]
+    selected = torch.tensor([[[cell == "#" for cell in row]] for row in rows])
+    selected = selected.repeat_interleave(3000, dim=2)  # more than what is counted at once
+    found = overlaps_by_class(selected, torch.tensor([4, 4, 1, 4]))
+    # class 1 has one pattern; with the others it shares 0 of 4, 1 of 3 and 1 of 2 pixels
+    between = (0 + 1 / 3 + 1 / 2) / 3
+    assert found.within[0].isnan()
+    assert found.within[1].item() == pytest.approx((1 / 3 + 0 + 0) / 3)
+    assert found.between.tolist() == pytest.approx([between, between])
+
+
+def test_patterns_of_one_class_alone():
+    same = torch.eye(3, dtype=torch.bool)[None].repeat(2, 1, 1)
+    found = overlaps_by_class(same, torch.tensor([2, 2]))
+    assert found.within.tolist() == [1.0]
+    assert found.between.isnan().all()

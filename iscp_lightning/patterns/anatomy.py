@@ -1,0 +1,182 @@
+"""Patterns in numbers: how connected, where in their canvas, how alike, what without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.images import to_float
+from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.metrics.connectedness import (
+    chance_components,
+    chance_connectedness,
+    components,
+    connectedness,
+)
+from iscp_lightning.metrics.overlap import chance_overlap, overlaps_by_class
+from iscp_lightning.metrics.regions import corner_region, edge_region, share_within
+from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.power import PatternPower, measure_power
+from iscp_lightning.seeds import named_generator
+
+LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
+
+
+class Compared(NamedTuple):
+    """A measure of K patterns at S sizes beside what chance alone would give; NaN: undefined.
+
+    Attributes:
+        values: (K, S) float64.
+        chance: (K, S) float64.
+    """
+
+    values: Tensor
+    chance: Tensor
+
+
+def pixel_measures(
+    patterns: PatternSet, pattern_sizes: Sequence[float], objects: Tensor | None = None
+) -> dict[str, Compared]:
+    """Return where the winners' pixels are, how connected, and how alike those of all canvases.
+
+    `connectedness`, `components` and `largest_component` (8 neighbours), `corner_share`,
+    `edge_share` of as many strongest gradients of the canvas, `object_share`, and the overlap of
+    patterns of a class (`overlap_within_class`) and of different ones (`overlap_between_classes`).
+
+    Args:
+        patterns: All patterns of a search.
+        pattern_sizes: S sizes.
+        objects: bool (N, H, W), where each test image shows its object, if that is known.
+
+    Raises:
+        ValueError: if a size is out of range or selects no pixel.
+    """
+    winners, kept = patterns[patterns.winners], patterns[~patterns.objectives.isinf()]
+    by_size = []
+    for size in pattern_sizes:
+        selected = winners.selected(size)
+        found = _of_pixels(selected, winners, objects)
+        shares = selected.double().mean((1, 2)).tolist()
+        chance = torch.tensor([chance_overlap(share) for share in shares], dtype=torch.float64)
+        alike = overlaps_by_class(kept.selected(size), kept.targets)
+        found["overlap_within_class"] = Compared(alike.within, chance)
+        found["overlap_between_classes"] = Compared(alike.between, chance)
+        by_size.append(found)
+    return {
+        name: Compared(
+            *(torch.stack(part, 1) for part in zip(*(f[name] for f in by_size), strict=True))
+        )
+        for name in by_size[0]
+    }
+
+
+def success_measures(
+    subject: Subject, winners: PatternSet, pattern_sizes: Sequence[float], indices: Tensor
+) -> dict[str, Compared]:
+    """Return the predictive power of patterns as they are and with their pixels in grey.
+
+    The latter shows what is left without colour; images of other than 3 channels have none. By
+    chance: as many pixels of the same canvas at random places.
+
+    Args:
+        subject: The classifier and the test images.
+        winners: K patterns.
+        pattern_sizes: S sizes.
+        indices: (n,) int64, test images that are pasted on.
+    """
+    stamps = winners.stamps(pattern_sizes)
+    kinds = {"predictive_power": stamps}
+    if stamps.pixels.shape[2] == len(LUMINANCE):
+        kinds["predictive_power_in_grey"] = in_grey(stamps)
+    return {
+        name: beside_random_masks(power_on(subject, winners, each, pattern_sizes, indices))
+        for name, each in kinds.items()
+    }
+
+
+def power_on(
+    subject: Subject,
+    patterns: PatternSet,
+    stamps: Stamp,
+    pattern_sizes: Sequence[float],
+    indices: Tensor,
+    controlled: bool = True,
+) -> PatternPower:
+    """Return the predictive power of stamps, in the place of patterns, on chosen test images.
+
+    Args:
+        subject: The classifier and the test images.
+        patterns: P patterns.
+        stamps: (P, S, ...), what is pasted instead of them.
+        pattern_sizes: S sizes.
+        indices: (n,) int64, test images that are pasted on.
+        controlled: Whether random masks are measured, too.
+    """
+    others = torch.ones(len(subject.images), dtype=torch.bool)
+    others[indices] = False
+    return measure_power(
+        subject,
+        patterns.targets,
+        patterns.canvas_indices,
+        stamps,
+        pattern_sizes,
+        searched=others.nonzero().flatten(),
+        controlled=torch.full((len(patterns),), controlled),
+    )
+
+
+def in_grey(stamps: Stamp) -> Stamp:
+    """Return stamps (P, S, ...) whose three channels are all the luminance of the pixels."""
+    pixels = stamps.pixels
+    some = pixels[:, :1] if pixels.stride(1) == 0 else pixels  # the same for all sizes
+    some = some if some.is_floating_point() else to_float(some)
+    grey = torch.einsum("pschw,c->pshw", some, LUMINANCE).unsqueeze(2)
+    return stamps._replace(pixels=grey.expand(*pixels.shape))
+
+
+def beside_random_masks(power: PatternPower) -> Compared:
+    """Return predictive power beside that of random masks of the same size, on the same canvas."""
+    assert power.controls is not None
+    clean = power.clean_accuracy[power.targets].unsqueeze(1)
+    chance = torch.where(clean > 0, power.controls.random_mask_rate / clean, torch.nan)
+    return Compared(power.predictive_power, chance)
+
+
+def _of_pixels(
+    selected: Tensor, winners: PatternSet, objects: Tensor | None
+) -> dict[str, Compared]:
+    shape, counts = selected.shape[1:], selected.sum((1, 2)).tolist()
+    pieces = components(selected)
+    by_chance = {
+        n: chance_components(n, shape, named_generator(0, "random pixels", n)) for n in set(counts)
+    }
+    number, largest = torch.tensor([by_chance[n] for n in counts], dtype=torch.float64).T
+    expected = [chance_connectedness(n, shape) for n in counts]
+    edges = zip(winners.canvases.split(1), counts, strict=True)
+    regions = {
+        "corner_share": corner_region(shape).expand_as(selected),
+        "edge_share": torch.cat([edge_region(*each) for each in edges]),
+    }
+    if objects is not None:
+        regions["object_share"] = objects[winners.canvas_indices.clamp(min=0)]
+    found = {
+        "connectedness": Compared(
+            connectedness(selected), torch.tensor(expected, dtype=torch.float64)
+        ),
+        "components": Compared(pieces.number, number),
+        "largest_component": Compared(pieces.largest, largest),
+        **{
+            name: Compared(share_within(selected, region), region.double().mean((1, 2)))
+            for name, region in regions.items()
+        },
+    }
+    if objects is not None:  # which says nothing of canvases from elsewhere
+        known = winners.canvas_indices >= 0
+        found["object_share"] = Compared(
+            *(torch.where(known, part, torch.nan) for part in found["object_share"])
+        )
+    return found
