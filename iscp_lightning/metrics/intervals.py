@@ -9,7 +9,6 @@ from iscp_lightning.seeds import named_generator
 
 DRAWS = 2000
 LEVELS = (0.025, 0.975)
-ROWS_AT_ONCE = 256
 
 
 def ratio_interval(hits: Tensor, shown: Tensor, right: Tensor, seen: Tensor) -> Tensor:
@@ -17,7 +16,8 @@ def ratio_interval(hits: Tensor, shown: Tensor, right: Tensor, seen: Tensor) -> 
 
     Both groups of images are drawn anew with replacement, each on its own. What a draw counts is
     then binomial, so that no image has to be kept (Efron and Tibshirani 1993, section 13.3). An
-    observed share of 0 or 1 has no spread.
+    observed share of 0 or 1 has no spread. The upper end is infinite where more than 2.5 % of the
+    draws find no image right.
 
     Args:
         hits: (P, S) int64, images that count, of `shown`.
@@ -28,16 +28,14 @@ def ratio_interval(hits: Tensor, shown: Tensor, right: Tensor, seen: Tensor) -> 
     Returns:
         (P, S, 2) float64, lower and upper end; NaN where a share is undefined or `right` is 0.
     """
-    generator = named_generator(0, "intervals over images")
-    ends = [hits.new_zeros(0, hits.shape[1], 2, dtype=torch.float64)]
-    chunks = zip(*(part.split(ROWS_AT_ONCE) for part in (hits, shown, right, seen)), strict=True)
-    for some_hits, some_shown, some_right, some_seen in chunks if len(hits) else ():
-        above = _draw(some_hits, some_shown, generator)
-        below = _draw(some_right, some_seen, generator).unsqueeze(-1)
-        ratios = torch.where(below > 0, above / below, torch.inf)
-        ratios[:, some_right == 0] = torch.nan
-        ends.append(_ends(ratios))
-    return torch.cat(ends)
+    ends = torch.full((*hits.shape, 2), torch.nan, dtype=torch.float64)
+    for row in range(len(hits)):
+        generator = named_generator(0, "intervals over images")  # the same draws for every row
+        above = _draw(hits[row], shown[row], generator)
+        below = _draw(right[row, None], seen[row, None], generator)
+        if right[row] > 0:
+            ends[row] = _ends(torch.where(below > 0, above / below, torch.inf))
+    return ends
 
 
 def mean_interval(values: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from iscp_lightning.metrics.connectedness import (
 )
 from iscp_lightning.metrics.overlap import chance_overlap, overlaps_by_class
 from iscp_lightning.metrics.regions import corner_region, edge_region, share_within
+from iscp_lightning.patterns.canvas import WHITE
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower, measure_power
 from iscp_lightning.seeds import named_generator
@@ -174,6 +175,12 @@ def _of_pixels(
             for name, region in regions.items()
         },
     }
+    found["edge_share"] = Compared(  # a white canvas has no edges
+        *(
+            torch.where(winners.canvas_indices != WHITE, part, torch.nan)
+            for part in found["edge_share"]
+        )
+    )
     if objects is not None:  # which says nothing of canvases from elsewhere
         known = winners.canvas_indices >= 0
         found["object_share"] = Compared(

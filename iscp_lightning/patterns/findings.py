@@ -241,8 +241,8 @@ def _nested(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _interval(ends: Sequence[float | None]) -> str:
-    low, high = (number(end)[:-1] for end in ends)
-    return f"{low}-{high}" if low else "-"
+    low, high = map(number, ends)
+    return "-" if low == "-" else f"{low}-{high}"
 
 
 def _of_class(

@@ -53,3 +53,10 @@ def test_a_mean_over_rows_agrees_with_scipy():
 def test_intervals_repeat_themselves():
     values = torch.rand(5, 3).double()
     assert torch.equal(mean_interval(values), mean_interval(values))
+
+
+def test_an_interval_does_not_depend_on_the_rows_beside_it():
+    counts = [torch.tensor([[90], [55]]), torch.tensor([[900], [900]])]
+    counts += [torch.tensor([80, 70]), torch.tensor([100, 100])]
+    alone = ratio_interval(*(part[1:] for part in counts))
+    assert torch.equal(ratio_interval(*counts)[1:], alone)

@@ -191,14 +191,14 @@ def test_table_by_hand(undefined):
         "classes": entries,
     }
     assert format_table(results).splitlines() == [
-        "class            clean accuracy     PW 1 %  PW 5 %",
-        "--------------------------------------------------",
-        "cat                       0.500      0.123   1.500",
-        "eel                           -          -       -",
-        "--------------------------------------------------",
-        "mean                      0.500      0.123   1.500",
-        "  95 % interval    over classes  0.10-0.20       -",
-        "mean ASR                             0.062   0.750",
+        "class            clean accuracy       PW 1 %  PW 5 %",
+        "----------------------------------------------------",
+        "cat                       0.500        0.123   1.500",
+        "eel                           -            -       -",
+        "----------------------------------------------------",
+        "mean                      0.500        0.123   1.500",
+        "  95 % interval    over classes  0.100-0.200       -",
+        "mean ASR                               0.062   0.750",
         "clean_accuracy: 0.900 of 80 held_out images",
     ]
 

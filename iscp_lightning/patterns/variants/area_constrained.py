@@ -34,7 +34,7 @@ class AreaConstrained(Variant):
     mean is zero.
 
     Pasted are the pixels of the largest scores at the end of the turn of the nearest size; for
-    sizes nearer to a tenth, those of the largest mean scores in the second half of the soft turns.
+    sizes nearer to a tenth, those of the largest mean score in the second half of the soft turns.
     `sparsity` weighs the soft mask's mean. The objective is the mean of 1 - p_y over all sizes.
 
     Args:
@@ -65,7 +65,7 @@ class AreaConstrained(Variant):
         """Return the mask of the size that is searched, at the end the masks of all sizes."""
         scores, shape = variables["scores"], variables["scores"].shape[1:]
         counts = [pixel_count(size, shape) for size in self.pattern_sizes]
-        counts.insert(0, max(1, round(SOFT_SIZE * scores[0].numel())))
+        counts.insert(0, max(1, round(SOFT_SIZE * shape.numel())))
         if problems.progress == 1:
             kept = {"kept": variables["kept"].detach()}
             return self.pasted(kept, {}, problems.canvases, self.pattern_sizes)
@@ -98,13 +98,12 @@ class AreaConstrained(Variant):
         """Keep the scores for the size whose turn it is; those of a soft mask stay in range."""
         scores, kept = variables["scores"], variables["kept"]
         turn, within = self._turn(progress)
-        if turn > 0:
-            variables["hard"].fill_(1)
-            kept[:, turn] = scores
-            return
-        scores.clamp_(-1, 1)
-        if within >= 0.5:
-            kept[:, 0] += scores
+        if turn == 0:
+            scores.clamp_(-1, 1)
+            kept[:, 0] = scores + (kept[:, 0] if within >= 0.5 else 0)
+        variables["hard"].fill_(float(turn > 0))
+        # of later sizes, too: a class with fewer images may skip the end of a pass, and so a turn
+        kept[:, max(1, turn) :] = scores.unsqueeze(1)
 
     def pasted(
         self, variables: Variables, means: Variables, canvases: Tensor, sizes: Sequence[float]
@@ -157,7 +156,11 @@ class RankDescent(torch.optim.Optimizer):
             for scores in group["params"]:
                 if scores.grad is not None:
                     flat = scores.grad.flatten(1)
-                    ranks = flat.argsort(dim=1, stable=True).argsort(dim=1).to(flat) + 1
+                    ordered = flat.sort(dim=1).values  # equal gradients share their mean rank
+                    ends = [
+                        torch.searchsorted(ordered, flat, right=right) for right in (False, True)
+                    ]
+                    ranks = (ends[0] + ends[1] + 1) / 2
                     by_rank = (ranks / flat.shape[1]).log() + 1
                     moves = torch.where(self.hard.unsqueeze(1) > 0, by_rank, 2 * flat.sign())
                     scores.sub_(moves.view_as(scores), alpha=group["lr"])

@@ -67,12 +67,13 @@ class TriggerInversion(Variant):
         scores, logits = variables["scores"], variables["canvas"]
         if problems.progress == 1:
             return self.pasted(variables, {}, problems.canvases, [self.pattern_size])
+        pixels = scores.shape[1:].numel()
         final = pixel_count(self.pattern_size, scores.shape[1:])
         fall = min(1.0, 2 * problems.progress)
-        count = round((START_SIZE * scores[0].numel()) ** (1 - fall) * final**fall)
+        count = round((START_SIZE * pixels) ** (1 - fall) * final**fall)
         first, last = TEMPERATURES
         temperature = first * (last / first) ** problems.progress
-        best = scores.flatten(1).topk(count + 1, dim=1).values
+        best = scores.flatten(1).topk(min(count + 1, pixels), dim=1).values
         threshold = best[:, -2:].mean(1)[:, None, None]
         mask = ((scores - threshold) / temperature).sigmoid()
         return Stamp(mask[:, None, None], logits.sigmoid().unsqueeze(1))

@@ -13,7 +13,7 @@ from iscp_lightning.cli import main
 from iscp_lightning.data import MemoryImages, Shapes
 from iscp_lightning.patterns import PatternSearch, PatternSet, SearchSettings, engine, variants
 from iscp_lightning.patterns.search import problems_of, run_search
-from iscp_lightning.patterns.variants import Variant
+from iscp_lightning.patterns.variants import Problems, Variant
 
 MODULES = [
     importlib.import_module(f"{variants.__name__}.{info.name}")
@@ -203,3 +203,12 @@ def test_a_search_is_resumed_by_its_folder(monkeypatch):
         PatternSet.load(f"runs/{name}/patterns/random.safetensors") for name in ("broken", "whole")
     )
     require_equal(broken, whole)
+
+
+@every_variant
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_a_process_may_have_no_problem(kind, progress):
+    canvases = torch.zeros(0, 3, 8, 8)
+    problems = Problems(canvases, torch.zeros(0).long(), torch.zeros(0), progress)
+    stamp = kind().stamps(kind().variables(canvases), problems)
+    assert stamp(torch.zeros(0, 1, 3, 8, 8)).shape == (0, 1, 3, 8, 8) or progress == 1

@@ -72,14 +72,16 @@ def test_the_mask_is_hard_and_shrinks_from_size_to_size(progress, pixels):
 
 def test_the_soft_turns_are_algorithm_1():
     variant = AreaConstrained(SIZES)
-    variables = {"scores": torch.full((1, 8, 8), 0.8), "kept": torch.zeros(1, 4, 8, 8)}
+    variables = variant.variables(torch.zeros(1, 3, 8, 8))
+    variables["scores"].fill_(0.8)
     mask = variant.stamps(variables, problems(0.1)).mask
     torch.testing.assert_close(mask, torch.full((1, 1, 1, 8, 8), 0.9))
     variables["scores"][0, 0] = 7.0
     variant.after_step(variables, 0.1)
-    assert variables["kept"].sum() == 0  # the second half of the turns counts
+    assert variables["kept"].max() == variables["scores"].max() == 1
     variant.after_step(variables, 0.2)
-    assert variables["kept"][0, 0].max() == variables["scores"].max() == 1
+    variant.after_step(variables, 0.3)
+    assert variables["kept"][0, 0].max() == 3  # a sum in the second half of the turns
     assert variant.stamps(variables, problems(0.1)).mask.max() == 1
     variables["scores"].fill_(0.8)
     mask = variant.stamps(variables, problems(0.1)).mask
@@ -148,3 +150,29 @@ def test_an_area_below_one_pixel_is_refused_before_anything_runs():
         ValueError, match=r"`pattern_size` must .* at least one of 8 x 8 pixels, got 0.001"
     ):
         found_in(graded(), AreaConstrained([0.001]))
+
+
+def test_a_class_of_few_images_gets_patterns_of_every_size():
+    """It idles at the end of every pass, and so in all of the last turn."""
+    images, labels = grey_images(40)
+    labels[:] = 1
+    labels[:4] = 0  # the passes of class 1 are a tenth of those of class 0
+    subject = Subject(graded(), MemoryImages(images * 0, labels), "ab", torch.arange(40))
+    settings = SearchSettings(
+        variant=AreaConstrained(SIZES),
+        canvas="white",
+        seed=0,
+        search_epochs=3,
+        search_batch_size=1,
+    )
+    found = run_search(subject, settings, [0, 1]).gathered()
+    order = graded().maps[1].flatten().argsort(descending=True)
+    for size in SIZES[:2]:
+        assert found.selected(size)[1].flatten()[order[0]]
+
+
+def test_equal_gradients_share_their_rank():
+    scores = torch.zeros(1, 1, 4)
+    scores.grad = torch.tensor([[[0.0, 0.0, 0.0, 1.0]]])
+    RankDescent(scores, torch.ones(1), 1.0).step()
+    torch.testing.assert_close(scores[0, 0], -(torch.tensor([2.0, 2.0, 2.0, 4.0]) / 4).log() - 1)
