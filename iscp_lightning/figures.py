@@ -160,6 +160,7 @@ def predictive_power_curve(
         top = max(top, float(np.nan_to_num([mean, high]).max()))
         style = _style(i)
         axes.fill_between(percent, low, high, color=style["color"], alpha=0.15, lw=0)
+        axes.vlines(percent, low, high, color=style["color"], lw=0.8)  # a band of one size is none
         axes.plot(percent, mean, label=label, **style)
     _finish(axes, "pattern size (% of the image)", "mean predictive power (mPW)", top)
     if np.all(steps[1:] >= 0.04 * (percent[-1] - percent[0])):  # else the labels would touch
