@@ -13,24 +13,11 @@ area.json, area.md and area.png; searches that are in area.json are not made aga
 JSON: the smallest ratio of `AreaConstrained` over the classifiers at each size.
 """
 
-import argparse
 import json
 from itertools import product
-from pathlib import Path
 
 import torch
-from schedule import (
-    CLASSIFIERS,
-    MEASURED,
-    SEARCHED,
-    SIZES,
-    compare,
-    draw,
-    result,
-    sources,
-    subject_of,
-    table,
-)
+from schedule import SIZES, begun, compare, draw, result, subject_of, table
 from torch import Tensor
 
 from iscp_lightning import SearchSettings
@@ -38,7 +25,7 @@ from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.search import run_search
 from iscp_lightning.patterns.variants import Algorithm1, AreaConstrained, Variant
-from iscp_lightning.patterns.variants.algorithm1 import SignDescent
+from iscp_lightning.patterns.variants.descent import SignDescent
 from iscp_lightning.runs import save_figure, write_json
 
 REFERENCE, OURS = "Algorithm 1", "AreaConstrained"
@@ -144,17 +131,7 @@ def search(subject: Subject, way: str) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--cifar10", help="folder with test/<class>/*")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--searched", type=int, default=SEARCHED)
-    parser.add_argument("--measured", type=int, default=MEASURED)
-    args = parser.parse_args()
-    names = [name for name in CLASSIFIERS if name == "shapes" or args.cifar10]
-    path = args.out / "area.json"
-    found = json.loads(path.read_text())["found"] if path.exists() else {}
-    images = sources(names, args.cifar10)
+    args, names, images, path, found = begun(__doc__.splitlines()[0], "area")
     for seed, name in product(range(args.seeds), names):
         subject = subject_of(name, images[name], seed, args.searched, args.measured)
         done = found.setdefault(name, {}).setdefault(str(seed), {})

@@ -206,8 +206,16 @@ def draw(rows: list[dict], shown: list[str] = SHOWN, reference: str = "the paper
     return figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def begun(
+    description: str, name: str
+) -> tuple[argparse.Namespace, list[str], dict[str, ImageSource], Path, dict]:
+    """Return options, classifiers, their images, the file of results and what it holds already.
+
+    Args:
+        description: What the command does.
+        name: Of the file.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path)
     parser.add_argument("--cifar10", help="folder with test/<class>/*")
     parser.add_argument("--seeds", type=int, default=3)
@@ -215,9 +223,13 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=MEASURED)
     args = parser.parse_args()
     names = [name for name in CLASSIFIERS if name == "shapes" or args.cifar10]
-    path = args.out / "schedule.json"
+    path = args.out / f"{name}.json"
     found = json.loads(path.read_text())["found"] if path.exists() else {}
-    images = sources(names, args.cifar10)
+    return args, names, sources(names, args.cifar10), path, found
+
+
+def main() -> None:
+    args, names, images, path, found = begun(__doc__.splitlines()[0], "schedule")
     for seed, name in product(range(args.seeds), names):
         subject = subject_of(name, images[name], seed, args.searched, args.measured)
         done = found.setdefault(name, {}).setdefault(str(seed), {})

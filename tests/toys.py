@@ -1,10 +1,13 @@
 """Classifiers whose best pattern is known by hand."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import ImageSet
+from iscp_lightning.patterns import PatternSearch
 
 
 class Linear(nn.Module):
@@ -39,3 +42,21 @@ def subject_of(classifier: nn.Module, images: ImageSet, seed: int = 0) -> Subjec
     return Subject(
         classifier, images, list(map(str, range(int(images.labels.max()) + 1))), seed=seed
     )
+
+
+def require_resumable(begin: Callable[[], PatternSearch], after: int) -> PatternSearch:
+    """Check that a search goes on from its state after some steps; return one that went through."""
+    whole, broken, resumed = begin(), begin(), begin()
+    for _ in range(whole.total_steps):
+        whole.step()
+    for _ in range(after):
+        broken.step()
+    resumed.restore(broken.state())
+    for _ in range(whole.total_steps - after):
+        resumed.step()
+    for search in (whole, resumed):
+        search.finish()
+    one, other = whole.patterns(), resumed.patterns()
+    for name in ("masks", "mask_means", "objectives"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    return whole

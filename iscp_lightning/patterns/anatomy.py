@@ -142,8 +142,7 @@ def in_grey(stamps: Stamp) -> Stamp:
 def beside_random_masks(power: PatternPower) -> Compared:
     """Return predictive power beside that of random masks of the same size, on the same canvas."""
     assert power.controls is not None
-    clean = power.clean_accuracy[power.targets].unsqueeze(1)
-    chance = torch.where(clean > 0, power.controls.random_mask_rate / clean, torch.nan)
+    chance = power.over_accuracy(power.controls.random_mask_rate)
     return Compared(power.predictive_power, chance)
 
 

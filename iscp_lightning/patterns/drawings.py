@@ -13,8 +13,9 @@ from iscp_lightning.data.images import as_eight_bits
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.metrics.overlap import chance_overlap, overlap
-from iscp_lightning.patterns.findings import number, power_of, summarize
+from iscp_lightning.patterns.findings import power_of, summarize
 from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.tables import number
 from iscp_lightning.records import Picture, Pixels
 
 if TYPE_CHECKING:
@@ -29,12 +30,10 @@ def search_figures(patterns: PatternSet) -> dict[str, Figure]:
     results, power = summarize(patterns), power_of(patterns)
     kind = patterns.settings["canvas"]
     winners = power[patterns.winners]
-    clean = winners.clean_accuracy[winners.targets].unsqueeze(1)
-    clean = torch.where(clean > 0, clean, torch.nan)
     curves = {f"{kind} canvases": winners.predictive_power}
     if winners.controls is not None:
-        curves["random masks"] = winners.controls.random_mask_rate / clean
-        base_rate = winners.controls.base_rate.unsqueeze(1) / clean
+        curves["random masks"] = winners.over_accuracy(winners.controls.random_mask_rate)
+        base_rate = winners.over_accuracy(winners.controls.base_rate.unsqueeze(1))
         curves["no pattern"] = base_rate.expand_as(winners.predictive_power)
     drawn = {
         "patterns": _draw_sizes(patterns, results, power.pattern_sizes),

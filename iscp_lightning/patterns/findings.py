@@ -13,6 +13,7 @@ from torch import Tensor
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
 from iscp_lightning.patterns.recovery import format_recovery
+from iscp_lightning.patterns.tables import Cell, number, table
 from iscp_lightning.records import Findings, Record
 
 
@@ -130,7 +131,7 @@ def pattern_records(patterns: PatternSet) -> list[Record]:
         for name, values in by_size.items()
         for record in _by_size(name, values, sizes, {}, ends_of.get(name))
     ]
-    found += [Record(name, float(value)) for name, value in overall.items()]
+    found += [Record(name, value.item()) for name, value in overall.items()]
     intervals = winners.interval
     for row, target in enumerate(winners.targets.tolist()):
         about = {"class": patterns.class_names[target]}
@@ -179,35 +180,19 @@ def format_table(results: dict[str, Any]) -> str:
         for entry in results["classes"]
     ]
     intervals = results["mean_predictive_power_interval"].values()
-    means: list[list[Any]] = [
+    means: list[list[Cell]] = [
         ["mean", results["mean_clean_accuracy"], *results["mean_predictive_power"].values()],
         ["  95 % interval", "over classes", *(_interval(ends) for ends in intervals)],
     ]
     for title, measure in (("mean ASR", "attack_success"), ("  of random masks", "random_mask")):
         if rates := results.get(f"mean_{measure}_rate"):
             means.append([title, "", *rates.values()])
-    text = [
-        [cell if isinstance(cell, str) else number(cell) for cell in row]
-        for row in [head, *classes, *means]
-    ]
-    widths = [max(len(row[i]) for row in text) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in text
-    ]
-    rule = "-" * len(lines[0])
-    images = f"{results['measured_images']:g} {results['measured_on']} images"
+    images = f"{results['measured_images']} {results['measured_on']} images"
     below = [f"clean_accuracy: {number(results['clean_accuracy'])} of {images}"]
     if "mean_base_rate" in results:
         base, whole = (number(results[f"mean_{n}_rate"]) for n in ("base", "whole_canvas"))
         below.append(f"mean ASR without a pattern: {base}; of the whole canvas: {whole}")
-    first = 1 + len(classes)
-    return "\n".join([lines[0], rule, *lines[1:first], rule, *lines[first:], *below])
+    return "\n".join([table(head, classes, means), *below])
 
 
 def power_of(patterns: PatternSet) -> PatternPower:
@@ -219,11 +204,6 @@ def power_of(patterns: PatternSet) -> PatternPower:
     if patterns.power is None:
         raise ValueError("the patterns have not been measured: `predictive_power` measures them")
     return patterns.power
-
-
-def number(value: float | None) -> str:
-    """Return a number with three decimals, a dash where there is none."""
-    return "-" if value is None or value != value else f"{value:.3f}"
 
 
 def _nested(records: Sequence[Record]) -> dict[str, Any]:

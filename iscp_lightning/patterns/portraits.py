@@ -15,8 +15,8 @@ from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.attribution import attention_stamps, grad_cam, predictions
 from iscp_lightning.patterns.description import Description
 from iscp_lightning.patterns.drawings import SHOWN_CLASSES, canvas_pixels, pattern_pixels
-from iscp_lightning.patterns.findings import number
 from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.tables import number
 from iscp_lightning.records import Pixels
 
 if TYPE_CHECKING:

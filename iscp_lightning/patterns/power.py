@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 import torch
@@ -78,8 +79,12 @@ class PatternPower:
     @property
     def predictive_power(self) -> Tensor:
         """(P, S) float64, NaN where the class is never predicted right."""
-        power = self.attack_success_rate / self.clean_accuracy[self.targets].unsqueeze(1)
-        return torch.where(power.isinf(), torch.nan, power)
+        return self.over_accuracy(self.attack_success_rate)
+
+    def over_accuracy(self, rates: Tensor) -> Tensor:
+        """Return success rates (P, n) over the clean accuracy of their class, NaN where it is 0."""
+        clean = self.clean_accuracy[self.targets].unsqueeze(1)
+        return torch.where(clean > 0, rates / clean, torch.nan)
 
     @property
     def overall_clean_accuracy(self) -> Tensor:
@@ -143,20 +148,17 @@ class PatternPower:
     @classmethod
     def joined(cls, shares: Sequence[tuple[Tensor, PatternPower]]) -> PatternPower:
         """Return what processes measured of their shares of one set, on the same images, as one."""
-        controls = [(rows, part.controls) for rows, part in shares if part.controls]
+
+        def whole(of: Callable[[PatternPower], Tensor]) -> Tensor:
+            return in_order([(rows, of(part)) for rows, part in shares])
+
         return replace(
             shares[0][1],
-            targets=in_order([(rows, part.targets) for rows, part in shares]),
-            attack_success_rate=in_order([(r, part.attack_success_rate) for r, part in shares]),
-            shown=in_order([(rows, part.shown) for rows, part in shares]),
-            controls=Controls(
-                *(
-                    in_order([(r, part[i]) for r, part in controls])
-                    for i in range(len(Controls._fields))
-                )
-            )
-            if controls
-            else None,
+            targets=whole(lambda part: part.targets),
+            attack_success_rate=whole(lambda part: part.attack_success_rate),
+            shown=whole(lambda part: part.shown),
+            controls=shares[0][1].controls
+            and Controls(*(whole(attrgetter(f"controls.{name}")) for name in Controls._fields)),
         )
 
 

@@ -21,6 +21,7 @@ from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.pattern import PatternSet, winners_of
 from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn
 from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.patterns.variants.base import Problems, Variant
 from iscp_lightning.ranks import gather_to_first, sum_over_ranks
 from iscp_lightning.seeds import derived_seed, named_generator
 
@@ -124,8 +125,9 @@ def problems_of(
 
     Raises:
         MissingCanvasError: if a class has no canvas.
-        ValueError: if given canvases do not fit.
+        ValueError: if given canvases or the variant's options do not fit.
     """
+    require_applicable(settings.method, subject.images)
     _ = subject.logits  # raises where they are no logits, whatever the canvases
     if not settings.method.needs_canvas:
         return choose_canvases(subject, classes, "white", 1, 0)
@@ -139,6 +141,17 @@ def problems_of(
         settings.seed or 0,
         skip_missing,
     )
+
+
+def require_applicable(variant: Variant, images: ImageSet) -> None:
+    """Try a variant on a black canvas, before anything is classified.
+
+    Raises:
+        ValueError: if its options do not fit the images, such as a size of less than a pixel.
+    """
+    canvas = torch.zeros_like(images.pixels([0]), dtype=torch.float32)
+    problem = Problems(canvas, torch.zeros(1, dtype=torch.int64), torch.zeros(1), 0.0)
+    variant.stamps(variant.variables(canvas), problem)
 
 
 def run_search(

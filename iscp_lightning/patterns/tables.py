@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from iscp_lightning.patterns.findings import number
 from iscp_lightning.records import Record
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """Return a table with a rule below its head; text to the left, numbers with three decimals.
+def number(value: float | None) -> str:
+    """Return a number with three decimals, a dash where there is none."""
+    return "-" if value is None or value != value else f"{value:.3f}"
+
+
+Cell = str | float | None
+
+
+def table(head: Sequence[str], *groups: Sequence[Sequence[Cell]]) -> str:
+    """Return a table with rules below its head and between groups of rows.
+
+    Text stands to the left where the column's first cell is text, else all to the right; numbers
+    have three decimals.
 
     Args:
         head: C titles.
-        rows: C cells each, of one type a column; NaN becomes a dash.
+        groups: Rows of C cells each; NaN and None become a dash.
     """
-    cells = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    texts = [isinstance(cell, str) for cell in (rows[0] if rows else head)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if text else cell.rjust(width)
-            for cell, width, text in zip(row, widths, texts, strict=True)
-        ).rstrip()
-        for row in [head, *cells]
+    cells = [
+        [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
+        for rows in ([head], *groups)
     ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    widths = [max(map(len, column)) for column in zip(*chain(*cells), strict=True)]
+    first = next(chain(*groups), head)
+    texts = [isinstance(cell, str) for cell in first]
+    blocks = [
+        [
+            "  ".join(
+                cell.ljust(width) if text else cell.rjust(width)
+                for cell, width, text in zip(row, widths, texts, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        for rows in cells
+    ]
+    rule = "-" * max(map(len, chain(*blocks)))
+    return f"\n{rule}\n".join("\n".join(lines) for lines in blocks)
 
 
 def by_row(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -181,7 +181,8 @@ def weight_correlation(first: nn.Module, second: nn.Module) -> float:
     """Return the median correlation of two networks' weight tensors, in [-1, 1].
 
     It is about 0 where the initial weights were drawn independently, whatever both were trained
-    on, and far from it where one was trained further from the other or both from a third. Compared
+    on, and above it where one was trained further from the other or both from a third, the less the
+    longer. Compared
     are weights (not biases or scales) of the same name and shape; with fewer than 1,000 of them,
     or another structure, nothing can be said, and it is 0.
     """

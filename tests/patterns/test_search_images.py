@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import Linear, grey_images, planted_trigger
+from toys import Linear, grey_images, planted_trigger, require_resumable
 
 from iscp_lightning.classifiers import Classifier
 from iscp_lightning.classifiers.subject import Subject
@@ -136,19 +136,7 @@ def test_it_goes_on_from_its_state():
         canvases = Canvases("random", torch.tensor([0, 0, 1]), torch.tensor([5, 6, 7]))
         return PatternSearch(subject, canvases, SearchSettings(**FAST, seed=0))
 
-    whole, broken, resumed = begin(), begin(), begin()
-    for _ in range(whole.total_steps):
-        whole.step()
-    for _ in range(4):  # within the second pass
-        broken.step()
-    resumed.restore(broken.state())
-    for _ in range(whole.total_steps - 4):
-        resumed.step()
-    for search in (whole, resumed):
-        search.finish()
-    one, other = whole.patterns(), resumed.patterns()
-    for name in ("masks", "mask_means", "objectives"):
-        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    require_resumable(begin, after=4)  # within the second pass
 
 
 def test_a_tensor_is_a_pool_that_shows_no_class():

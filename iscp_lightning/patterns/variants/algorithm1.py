@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.pixels import top_pixels
 from iscp_lightning.patterns.variants.base import Problems, Variables, Variant
+from iscp_lightning.patterns.variants.descent import SignDescent
 
 
 class Algorithm1(Variant):
@@ -43,34 +43,3 @@ class Algorithm1(Variant):
         """Return hard masks of the largest values with the canvas; see `top_pixels`."""
         selected = top_pixels(variables["mask"], means["mask"], sizes)
         return Stamp(selected.unsqueeze(2), canvases.unsqueeze(1))
-
-
-class SignDescent(torch.optim.Optimizer):
-    """m <- clip(m - eta * sign(dL/dm), 0, 1), lines 6 to 8 of Algorithm 1.
-
-    Args:
-        masks: The masks, or whatever else.
-        step_size: eta.
-        bounds: What values are clipped to.
-    """
-
-    def __init__(
-        self,
-        masks: Iterable[Tensor],
-        step_size: float,
-        bounds: tuple[float, float] = (0.0, 1.0),
-    ) -> None:
-        super().__init__(masks, {"lr": step_size, "bounds": bounds})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # noqa: ANN401
-        """Move every value by 0 or eta, within the bounds; return the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for mask in group["params"]:
-                if mask.grad is not None:
-                    mask.sub_(mask.grad.sign_(), alpha=group["lr"]).clamp_(*group["bounds"])
-        return loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,10 @@ from torch import Tensor
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.pixels import pixel_count, top_pixels
 from iscp_lightning.patterns.variants.base import Problems, Variables, Variant
+from iscp_lightning.patterns.variants.descent import Descent
 
 SOFT_TURNS = 2
-SOFT_SIZE = 0.1  # from which on a soft mask that is cut is as good
+SOFT_SIZE = 0.1  # what the soft mask is cut to
 
 
 class AreaConstrained(Variant):
@@ -129,7 +129,7 @@ class AreaConstrained(Variant):
         return self._turn(progress)[0] == 0
 
 
-class RankDescent(torch.optim.Optimizer):
+class RankDescent(Descent):
     """s <- s - eta * (log(r / n) + 1), r the rank of a score's gradient among n of its problem.
 
     As long as the mask is soft, s <- s - 2 * eta * sign(dL/ds): the mask moves by eta.
@@ -145,13 +145,8 @@ class RankDescent(torch.optim.Optimizer):
         super().__init__([scores], {"lr": step_size})
         self.hard = hard
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # noqa: ANN401
-        """Move every value; return the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def move(self) -> None:
+        """Move every score."""
         for group in self.param_groups:
             for scores in group["params"]:
                 if scores.grad is not None:
@@ -164,7 +159,6 @@ class RankDescent(torch.optim.Optimizer):
                     by_rank = (ranks / flat.shape[1]).log() + 1
                     moves = torch.where(self.hard.unsqueeze(1) > 0, by_rank, 2 * flat.sign())
                     scores.sub_(moves.view_as(scores), alpha=group["lr"])
-        return loss
 
 
 def largest(values: Tensor, count: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from iscp_lightning.data.images import as_eight_bits
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.variants.algorithm1 import Algorithm1
 from iscp_lightning.patterns.variants.base import Problems, Variables
+from iscp_lightning.patterns.variants.descent import Descent
 
 
 class LearnedCanvas(Algorithm1):
@@ -72,7 +72,7 @@ class LearnedCanvas(Algorithm1):
         return super().pasted(variables, means, learned, sizes)
 
 
-class DescentInTurn(torch.optim.Optimizer):
+class DescentInTurn(Descent):
     """Sign descent within [0, 1] of several variables, some steps of each in turn.
 
     Whose turn it is depends on a problem's own steps. A count of all steps would not do: problems
@@ -93,13 +93,8 @@ class DescentInTurn(torch.optim.Optimizer):
         self.steps = steps
         self.steps_each = steps_each
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # noqa: ANN401
-        """Move the values of the variable whose turn it is; return the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def move(self) -> None:
+        """Move the values of the variable whose turn it is."""
         turn = self.steps // self.steps_each % len(self.param_groups)  # (P,)
         for number, group in enumerate(self.param_groups):
             for variable in group["params"]:
@@ -108,4 +103,3 @@ class DescentInTurn(torch.optim.Optimizer):
                     signs = variable.grad.sign_().mul_(moves)
                     variable.sub_(signs, alpha=group["lr"]).clamp_(0, 1)
         self.steps += 1
-        return loss

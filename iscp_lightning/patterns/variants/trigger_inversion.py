@@ -24,7 +24,7 @@ class TriggerInversion(Variant):
     the k largest scores pass. k falls geometrically from half of the pixels to `pattern_size` of
     them in the first half of the search, the temperature from 0.33 to 0.03 all along. The canvas is
     sigmoid(c), from grey on. There is one problem for each class and no canvas to choose;
-    `sparsity` is not used. A search of three passes of 16 images a step is enough for CIFAR-10.
+    `sparsity` is not used.
 
     Pasted are the pixels of the largest scores with the learned canvas in 8 bits.
 

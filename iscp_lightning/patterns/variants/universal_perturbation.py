@@ -10,8 +10,8 @@ from torch import Tensor
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.patterns.pixels import pixel_count
-from iscp_lightning.patterns.variants.algorithm1 import SignDescent
 from iscp_lightning.patterns.variants.base import Problems, Variables, Variant
+from iscp_lightning.patterns.variants.descent import SignDescent
 
 
 class UniversalPerturbation(Variant):
@@ -29,9 +29,8 @@ class UniversalPerturbation(Variant):
             32/255.
         step_size: What a value moves per step, likewise. None is the search's `step_size` as a
             share of the ball's width, 2 * epsilon: a value crosses the ball in as many steps as a
-            mask value crosses [0, 1], 50 in the paper's schedule, whatever the radius. Searches of
-            less than some hundred steps get further with epsilon / 10. A schedule whose step size
-            falls lowers either by the same factor.
+            mask value crosses [0, 1], 50 in the paper's schedule, whatever the radius. A schedule
+            whose step size falls lowers either by the same factor.
 
     Raises:
         ValueError: if `epsilon` or `step_size` is outside (0, 1].
