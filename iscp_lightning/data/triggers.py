@@ -26,9 +26,9 @@ class Trigger:
 
     Names of patches: `white_square` (BadNets: Gu et al. 2017), `checkerboard`, `color_patch` (red,
     green, blue and yellow quarters), `random_patch` (random colours), `single_pixel` (white),
-    `l_shape` (white on nothing). Names that cover the image: `blended` (random colours everywhere:
-    Chen et al. 2017) and `sinusoid` (vertical stripes: SIG, Barni et al. 2019; mixed in rather
-    than added, with an amplitude of half the opacity).
+    `l_shape` and `dark_l_shape` (white or black on nothing). Names that cover the image: `blended`
+    (random colours everywhere: Chen et al. 2017) and `sinusoid` (vertical stripes: SIG, Barni et
+    al. 2019; mixed in rather than added, with an amplitude of half the opacity).
 
     Attributes:
         name: One of the names, or the path of a PNG file: its alpha channel is the mask.
@@ -145,6 +145,13 @@ def l_shape(height: int, width: int, seed: int) -> Tensor:
     return patch
 
 
+def dark_l_shape(height: int, width: int, seed: int) -> Tensor:
+    """Return a black left column and bottom row, transparent elsewhere: RGBA."""
+    patch = l_shape(height, width, seed)
+    patch[:3] = 0
+    return patch
+
+
 def sinusoid(height: int, width: int, seed: int, frequency: int = 6) -> Tensor:
     """Return (1 + sin(2 pi f j / W)) / 2 in every row, j the column: RGBA."""
     patch = white_square(height, width, seed)
@@ -159,6 +166,7 @@ TRIGGERS: dict[str, Callable[[int, int, int], Tensor]] = {
     "random_patch": random_patch,
     "single_pixel": white_square,
     "l_shape": l_shape,
+    "dark_l_shape": dark_l_shape,
     "blended": random_patch,
     "sinusoid": sinusoid,
 }

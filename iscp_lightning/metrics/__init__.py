@@ -7,7 +7,13 @@ from iscp_lightning.metrics.connectedness import (
     components,
     connectedness,
 )
-from iscp_lightning.metrics.overlap import Overlaps, chance_overlap, overlap, overlaps_by_class
+from iscp_lightning.metrics.overlap import (
+    Overlaps,
+    chance_overlap,
+    overlap,
+    overlaps_by_class,
+    shifted_overlap,
+)
 from iscp_lightning.metrics.regions import corner_region, edge_region, share_within
 from iscp_lightning.metrics.success import StampSuccess, Success
 
@@ -26,4 +32,5 @@ __all__ = [
     "overlap",
     "overlaps_by_class",
     "share_within",
+    "shifted_overlap",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 PIXELS_AT_ONCE = 4096  # bounds the memory of thousands of patterns
@@ -26,6 +27,19 @@ def overlap(selected: Tensor, other: Tensor) -> Tensor:
     """Return the intersection over union (P,) of two sets of patterns, bool (P, H, W) each."""
     intersection = (selected & other).flatten(1).sum(1)
     return intersection / (selected | other).flatten(1).sum(1)
+
+
+def shifted_overlap(selected: Tensor, other: Tensor) -> Tensor:
+    """Return the largest overlap (P,) of sets of pixels with one set at any place of the plane.
+
+    Args:
+        selected: bool (P, H, W).
+        other: bool (H, W), at least one pixel; what is shifted, none of it being lost.
+    """
+    height, width = other.shape
+    common = F.conv2d(selected[:, None].float(), other[None, None].float(), padding=(height, width))
+    best = common.flatten(1).amax(1)
+    return best / (selected.flatten(1).sum(1) + other.sum() - best)
 
 
 def chance_overlap(share: float) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iscp_lightning.data.poison import Poison
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.metrics.overlap import overlap
+from iscp_lightning.metrics.overlap import overlap, shifted_overlap
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.runs import finite
 
@@ -76,13 +76,14 @@ def measure_recovery(
 
     Returns:
         Plain values: the class, the size, and for each canvas its index, whether it is the winner,
-        the intersection over union with the trigger's pixels and the distance between the centres
-        in pixels.
+        the intersection over union with the trigger's pixels (`shifted_iou`: with the trigger
+        shifted to where that is largest) and the distance between the centres in pixels.
     """
     rows = (patterns.targets == target).nonzero().flatten()
     selected = patterns[rows].selected(pattern_size)
     trigger = stamp.mask[0] > 0
     overlaps = overlap(selected, trigger.expand_as(selected)).tolist()
+    shifted = shifted_overlap(selected, trigger).tolist()
     distances = center_distance(selected, trigger).tolist()
     winners = patterns.winners.tolist()
     return {
@@ -93,9 +94,12 @@ def measure_recovery(
                 "index": int(patterns.canvas_indices[row]),
                 "chosen": row in winners,
                 "iou": iou,
+                "shifted_iou": best,
                 "center_distance": distance,
             }
-            for row, iou, distance in zip(rows.tolist(), overlaps, distances, strict=True)
+            for row, iou, best, distance in zip(
+                rows.tolist(), overlaps, shifted, distances, strict=True
+            )
         ],
     }
 

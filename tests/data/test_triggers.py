@@ -42,6 +42,9 @@ def test_what_the_patches_show():
 
     assert pixels("checkerboard")[0].tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]] * 2
     assert pixels("l_shape")[0].tolist() == [[1, 0, 0, 0]] * 3 + [[1, 1, 1, 1]]
+    dark = Trigger("dark_l_shape", 4, "top_left").draw((8, 10))
+    assert torch.equal(dark.mask, Trigger("l_shape", 4, "top_left").draw((8, 10)).mask)
+    assert (dark.mask * dark.pixels).sum() == 0
     assert pixels("single_pixel")[0].sum() == 1
     corners = pixels("color_patch")[:, ::3, ::3].permute(1, 2, 0).flatten(0, 1)
     assert corners.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iscp_lightning.metrics import chance_overlap, overlap, overlaps_by_class
+from iscp_lightning.metrics import chance_overlap, overlap, overlaps_by_class, shifted_overlap
 
 
 def test_overlap_by_hand():
@@ -11,6 +11,18 @@ def test_overlap_by_hand():
     second = torch.tensor([[[1, 1], [0, 0]], [[0, 1], [1, 0]], [[0, 0], [1, 1]]]).bool()
     assert overlap(first, second).tolist() == pytest.approx([1, 1 / 3, 0])
     assert torch.equal(overlap(first, second), overlap(second, first))
+
+
+def test_shifted_overlap_finds_the_place_and_loses_no_pixel_at_the_edge():
+    trigger = torch.zeros(6, 7).bool()
+    trigger[:2, :3] = True
+    elsewhere = trigger.roll((4, 4), (0, 1))
+    half = elsewhere.clone()
+    half[5] = False
+    corner = torch.zeros(6, 7).bool()
+    corner[5, 6] = True  # one of six pixels, wherever the trigger goes
+    found = shifted_overlap(torch.stack([trigger, elsewhere, half, corner]), trigger)
+    assert found.tolist() == pytest.approx([1, 1, 1 / 2, 1 / 6])
 
 
 def test_empty_sets_have_no_overlap():

@@ -41,10 +41,11 @@ def test_a_planted_trigger_is_recovered_on_the_white_canvas():
     stamp = Trigger(size=2).draw((8, 8))
     recovery = measure_recovery(found, stamp, 1, 4 / 64)
     (canvas,) = recovery["canvases"]
-    assert canvas == {"index": -1, "chosen": True, "iou": 1.0, "center_distance": 0.0}
+    same = {"iou": 1.0, "shifted_iou": 1.0, "center_distance": 0.0}
+    assert canvas == {"index": -1, "chosen": True, **same}
     elsewhere = Trigger(size=2, place="top_left").draw((8, 8))
     (canvas,) = measure_recovery(found, elsewhere, 1, 4 / 64)["canvases"]
-    assert canvas["iou"] == 0
+    assert (canvas["iou"], canvas["shifted_iou"]) == (0, 1)
     assert canvas["center_distance"] == pytest.approx(6 * 2**0.5)
     titles = [axes.get_title() for axes in recovery_figure(found, stamp, recovery).axes]
     assert titles[:2] == ["true trigger", "canvas 1"]

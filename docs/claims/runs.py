@@ -1,0 +1,201 @@
+"""The runs that the claims are tested on.
+
+    python docs/claims/runs.py FOLDER [--only NAME ...]     make those that FOLDER/runs lacks
+
+With `--only`, those and the runs that they need. One that was interrupted is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = (0, 1, 2)
+SMALL = 0.01
+USUAL = 0.05
+LARGE = 0.1
+TRIGGERS = {  # name: target class and what draws it
+    "square": (0, ["white_square", "bottom_right"]),
+    "checkerboard": (3, ["checkerboard", "[5, 20]"]),
+    "color": (7, ["color_patch", "bottom_left"]),
+    "dark_l": (0, ["dark_l_shape", "top_right"]),
+    "random": (3, ["random_patch", "top_left"]),
+    "blended": (7, ["blended", "bottom_right"]),
+}
+LOCAL = tuple(name for name in TRIGGERS if name != "blended")
+VARIANTS = {  # name of a search: its options
+    "positive": ["--model.measure_canvases", "all"],
+    "white": ["--model.search.canvas", "white"],
+    "total_variation": [
+        *("--model.search.variant", "TotalVariation"),
+        *("--model.search.variant.smoothness", "1"),
+    ],
+    "learned_canvas": ["--model.search.variant", "LearnedCanvas"],
+    "perturbation_8": ["--model.search.variant", "UniversalPerturbation"],
+    "perturbation_32": [
+        *("--model.search.variant", "UniversalPerturbation"),
+        *("--model.search.variant.epsilon", "32/255"),
+    ],
+    "negative": ["--model.search.canvas", "negative"],
+    "random": ["--model.search.canvas", "random"],
+    "weak_variation": [
+        *("--model.search.variant", "TotalVariation"),
+        *("--model.search.variant.smoothness", "0.2"),
+    ],
+    "perturbation_16": [
+        *("--model.search.variant", "UniversalPerturbation"),
+        *("--model.search.variant.epsilon", "16/255"),
+    ],
+    "many_images": ["--data.search_fraction", "0.6"],
+    "noise": ["--data.search_images", "Noise"],
+    "area_constrained": ["--model.search.variant", "AreaConstrained"],
+    "halving": ["--model.search.variant", "SuccessiveHalving"],
+}
+DESCRIBED = ("positive", "white", "total_variation", "learned_canvas")
+QUICK = ["--model.search.schedule", "quick", "--trainer.logger", "false"]
+POSITIVE_SIZES = [f"[{SMALL},{USUAL},{LARGE}]"]
+PLAIN_SGD = [
+    *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"),
+    *("--model.optimizer.momentum", "0.9", "--model.optimizer.weight_decay", "5e-4"),
+    *("--model.scheduler", "one_cycle", "--trainer.callbacks", "[]"),
+]
+AUGMENTED = [
+    *("--data.augmentation.shift", "2", "--data.augmentation.crop_padding", "2"),
+    *("--data.augmentation.horizontal_flip", "true"),
+]
+
+
+def commands() -> dict[str, list[str]]:
+    """Return the arguments of `python -m iscp_lightning` for every run, in order."""
+    made = {
+        f"natural_{seed}": ["fit", "--seed_everything", str(seed), "--trainer.callbacks", "[]"]
+        for seed in SEEDS
+    }
+    for suffix, options in (("", []), ("_augmented", AUGMENTED)):
+        for name, (target, (trigger, place)) in TRIGGERS.items():
+            made[f"badnets_{name}{suffix}"] = [
+                *("fit", "-c", str(ROOT / "configs/experiment/badnets_cifar10.yaml")),
+                *("--data.source", "Shapes"),
+                *("--model.classifier", "runs/natural_1/checkpoints/last.ckpt", *PLAIN_SGD),
+                *("--trainer.max_epochs", "2", "--data.poison.target", str(target)),
+                *("--data.poison.trigger.name", trigger, "--data.poison.trigger.place", place),
+                *options,
+            ]
+    for seed in SEEDS:
+        made |= searches(f"natural_{seed}", seed, list(VARIANTS)[:6])
+        made |= described(seed)
+    for name, (target, _) in TRIGGERS.items():
+        networks = [f"badnets_{name}", f"badnets_{name}_augmented"]
+        for network in networks:
+            for canvas in ("positive", "white"):
+                made[f"{canvas}_{network}"] = search(
+                    network, 0, ["--model.search.canvas", canvas], f"[{SMALL}]", [str(target)]
+                )
+        made[f"inversion_badnets_{name}"] = search(
+            networks[0], 0, ["--model.search.variant", "TriggerInversion"], f"[{SMALL}]"
+        )
+        made[f"all_badnets_{name}"] = search(networks[0], 0, [], *POSITIVE_SIZES)
+    for seed in (0, 2):
+        inverted = ["--model.search.variant", "TriggerInversion"]
+        made[f"inversion_{seed}"] = search(f"natural_{seed}", seed, inverted, f"[{SMALL}]")
+    made["transfer"] = [
+        *("transfer", "--patterns", *(f"runs/positive_{seed}" for seed in (0, 2))),
+        *(f"runs/all_badnets_{name}" for name in TRIGGERS),
+        *("--classifiers", "runs/natural_0", "runs/natural_2"),
+        *(f"runs/badnets_{name}" for name in TRIGGERS),
+        *("--pattern_sizes", str(SMALL), str(USUAL), str(LARGE), "--images", "400"),
+    ]
+    for seed in SEEDS:
+        made[f"adversarial_{seed}"] = [
+            *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
+            *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
+            *("--model.classifier", "resnet20", *PLAIN_SGD, "--model.optimizer.lr", "0.1"),
+            *("--trainer.max_epochs", "8", "--data.augmentation.crop_padding", "2"),
+        ]
+        made[f"positive_adversarial_{seed}"] = search(
+            f"adversarial_{seed}", seed, [], *POSITIVE_SIZES
+        )
+        made[f"described_adversarial_{seed}"] = describe(f"positive_adversarial_{seed}")
+    for seed in SEEDS:
+        made |= searches(f"natural_{seed}", seed, list(VARIANTS)[6:])
+    return made
+
+
+def searches(network: str, seed: int, variants: Sequence[str]) -> dict[str, list[str]]:
+    """Return searches of one network."""
+    found = {}
+    for name in variants:
+        sizes = "[1.0]" if name.startswith("perturbation") else POSITIVE_SIZES[0]
+        found[f"{name}_{seed}"] = search(network, seed, VARIANTS[name], sizes)
+    return found
+
+
+def search(
+    network: str, seed: int, options: Sequence[str], sizes: str, classes: Sequence[str] = ()
+) -> list[str]:
+    """Return one search."""
+    measured = [] if "--model.measure_canvases" in options else ["--model.measure_canvases"]
+    measured += ["winners"] if measured else []
+    chosen = ["--model.classes", f"[{', '.join(classes)}]"] if classes else []
+    return [
+        *("search", "--from", f"runs/{network}", "--seed_everything", str(seed), *QUICK),
+        *("--model.pattern_sizes", sizes, *measured, *chosen, *options),
+    ]
+
+
+def described(seed: int) -> dict[str, list[str]]:
+    """Return the descriptions of one network's searches."""
+    return {f"described_{name}_{seed}": describe(f"{name}_{seed}") for name in DESCRIBED}
+
+
+def describe(of: str) -> list[str]:
+    """Return one description."""
+    return [
+        *("describe", "--from", f"runs/{of}", "--images", "400"),
+        *("--pattern_sizes", str(USUAL), str(LARGE)),
+    ]
+
+
+def run(folder: Path, only: Sequence[str]) -> None:
+    """Make the runs that are not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, arguments in commands().items():
+        done = (folder / "runs" / name / "results.json").is_file()
+        if done or (only and name not in only):
+            continue
+        print(name, flush=True)
+        command = [sys.executable, "-m", "iscp_lightning", *arguments]
+        with (folder / f"{name}.log").open("w") as log:
+            subprocess.run(
+                [*command, "--run", name, "--overwrite"],
+                cwd=folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+
+
+def needed(names: Sequence[str]) -> list[str]:
+    """Return runs and the runs that they need: those that their arguments name."""
+    every, found = commands(), dict.fromkeys(names)
+    for name in names:
+        of = {part.removeprefix("runs/").partition("/")[0] for part in every[name]}
+        found |= dict.fromkeys(needed([other for other in every if other in of]))
+    return list(found)
+
+
+def main() -> None:
+    """Make the runs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="+", default=[], choices=list(commands()), metavar="NAME")
+    given = parser.parse_args()
+    run(given.folder, needed(given.only))
+
+
+if __name__ == "__main__":
+    main()

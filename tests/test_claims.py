@@ -1,0 +1,95 @@
+"""The claims of docs/claims: numbers, verdicts, runs; the document is that of the numbers."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(DOCS / "claims"))
+
+import evaluate  # noqa: E402
+import runs  # noqa: E402
+
+CLAIMS = yaml.safe_load((DOCS / "claims" / "claims.yaml").read_text())
+EVERY = [*CLAIMS["paper"], *CLAIMS["ours"]]
+
+
+def test_the_document_is_made_from_the_numbers():
+    stored = evaluate.Stored(json.loads((DOCS / "claims" / "numbers.json").read_text()))
+    assert (DOCS / "claims.md").read_text() == evaluate.document(stored)
+
+
+@pytest.mark.parametrize("claim", EVERY, ids=lambda claim: claim["number"])
+def test_every_claim_asks_for_runs_that_are_made(claim):
+    class AllMade(evaluate.Stored):
+        def of(self, run, key):
+            assert run in self.runs
+            self.used[run] = None
+            return torch.zeros(10, dtype=torch.float64)
+
+    stored = AllMade(runs.commands())
+    function, *arguments = claim["value"]
+    assert len(getattr(stored, function)(*arguments)) > 0
+    assert stored.used
+    assert {"above", "below"} & claim.keys()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "ends", "said"),
+    [
+        ({"above": 0}, (0.1, 0.2), "agrees"),
+        ({"above": 0}, (-0.1, 0.2), "undecided"),
+        ({"above": 0}, (-0.2, -0.1), "contradicts"),
+        ({"below": 1}, (0.1, 0.2), "agrees"),
+        ({"below": 1}, (1.1, 1.2), "contradicts"),
+        ({"above": -1, "below": 1}, (-0.5, 0.5), "agrees"),
+        ({"above": -1, "below": 1}, (-1.5, 0.5), "undecided"),
+        ({"above": -1, "below": 1}, (1.5, 2.5), "contradicts"),
+    ],
+)
+def test_verdicts_by_hand(bounds, ends, said):
+    assert evaluate.verdict(bounds, *ends) == said
+
+
+def test_differences_are_paired_by_seed_and_class_where_both_are_there():
+    powers = {"a_0": [0.5, 0.7], "b_0": [0.1, 0.1], "a_1": [0.3, 0.3], "b_2": [0.0, 0.0]}
+    stored = evaluate.Stored({name: {"power": of} for name, of in powers.items()})
+    assert stored.difference("power", "a", "b").tolist() == pytest.approx([0.4, 0.6])
+    assert stored.number("power", "a").tolist() == [0.5, 0.7, 0.3, 0.3]
+    assert stored.spread("power", "a").tolist() == pytest.approx([0.1, 0])
+
+
+def test_numbers_of_a_run_by_hand():
+    canvases = [{"predictive_power": {"0.05": 0.2}}, {"predictive_power": None}]
+    canvases.append({"predictive_power": {"0.05": 0.6}})
+    of_class = {"predictive_power": {"0.05": 0.6}, "canvases": canvases}
+    of_class |= {"attack_success_rate": {"0.05": 0.5}, "random_mask_rate": {"0.05": None}}
+    record = {"pattern_size": 0.05, "measure": "connectedness", "value": 0.3}
+    found = evaluate.numbers(
+        {
+            "test": {"test/clean_accuracy": 0.9, "test/other": 1},
+            "classes": [of_class],
+            "records": [{**record, "class": "ring"}, record],
+        }
+    )
+    assert found.pop("random_mask_rate/0.05") != found.keys()
+    assert found == {
+        "test/clean_accuracy": [0.9],
+        "predictive_power/0.05": [0.6],
+        "attack_success_rate/0.05": [0.5],
+        "first_canvas/predictive_power/0.05": [0.2],
+        "best_canvas/predictive_power/0.05": [0.6],
+        "connectedness/0.05": [0.3],
+    }
+
+
+def test_runs_are_made_with_those_that_they_need():
+    assert set(runs.needed(["described_adversarial_1"])) == {
+        "described_adversarial_1",
+        "positive_adversarial_1",
+        "adversarial_1",
+    }
