@@ -81,7 +81,7 @@ def commands() -> dict[str, list[str]]:
                 *("fit", "-c", str(ROOT / "configs/experiment/badnets_cifar10.yaml")),
                 *("--data.source", "Shapes"),
                 *("--model.classifier", "runs/natural_1/checkpoints/last.ckpt", *PLAIN_SGD),
-                *("--trainer.max_epochs", "2", "--data.poison.target", str(target)),
+                *("--trainer.max_epochs", "4", "--data.poison.target", str(target)),
                 *("--data.poison.trigger.name", trigger, "--data.poison.trigger.place", place),
                 *options,
             ]

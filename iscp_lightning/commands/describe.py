@@ -24,8 +24,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.commands._earlier import Earlier
 from iscp_lightning.commands._experiment import Experiment
@@ -38,9 +36,7 @@ from iscp_lightning.commands._measuring import (
     require_fitting,
     source_of,
 )
-from iscp_lightning.data import Shapes
-from iscp_lightning.data.datamodule import ImageDataModule
-from iscp_lightning.data.shapes import shape_masks
+from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.description import describe_patterns
 from iscp_lightning.patterns.pixels import pixel_count
@@ -122,11 +118,3 @@ def describe(
     model.measure = measure
     trainer.test(model, datamodule=data, verbose=False)
     experiment.report()
-
-
-def objects_of(data: ImageDataModule) -> Tensor | None:
-    """Return where each test image shows its object, bool (N, H, W), None where it is not known."""
-    source = data.source
-    if not isinstance(source, Shapes):
-        return None
-    return shape_masks(source.test_count, size=source.image_size[0], seed=3 * source.seed + 1)

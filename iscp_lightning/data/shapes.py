@@ -167,12 +167,51 @@ def shape_masks(count: int, *, size: int = 32, seed: int = 0) -> Tensor:
     return _draw(count, size, seed, 1.0, False)[1]
 
 
-def _draw(
-    count: int, size: int, seed: int, texture_correlation: float, cue_conflict: bool
-) -> tuple[DrawnShapes, Tensor]:
+def draw_textures(count: int, *, size: int = 32, seed: int = 0) -> Tensor:
+    """Draw pictures of nothing but a texture, each in two colours; uint8 (count, 3, size, size).
+
+    All textures but the plain one occur equally often, to within one, at random scales and places.
+    The same arguments always give the same bytes.
+
+    Args:
+        count: How many pictures, at least 1.
+        size: Side of the square pictures in pixels, at least 8.
+        seed: Non-negative seed of everything random.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    _check_numbers(count, size, seed)
+    rng = np.random.default_rng(seed)
+    textures = 1 + rng.permutation(np.arange(count) % (len(TEXTURES) - 1))
+    pixel = np.arange(size, dtype=np.float32) - (size - 1) / 2
+    images = np.empty((count, 3, size, size), np.uint8)
+    step = max(1, 2**18 // size**2)  # bounds the memory of the float arrays
+    for start in range(0, count, step):
+        kinds = textures[start : start + step]
+        n = len(kinds)
+        # periods that the pixel grid can show
+        period = np.maximum(size * rng.uniform(0.12, 0.3, (n, 1, 1)), 4).astype(np.float32)
+        centre = (size * rng.uniform(-0.5, 0.5, (2, n, 1, 1))).astype(np.float32)
+        u, v = (pixel - centre[0]) / period, (centre[1] - pixel[:, None]) / period
+        u, v = np.broadcast_arrays(u, v)
+        blend = np.clip(_by_group(kinds, _TEXTURES, u, v), 0, 1)[:, None]
+        colours = rng.uniform(0, 1, (n, 16, 3, 3)).astype(np.float32)
+        _, first, second = _contrasting_colours(colours)
+        images[start : start + step] = np.rint(255 * (first + blend * (second - first)))
+    return torch.from_numpy(images)
+
+
+def _check_numbers(count: int, size: int, seed: int) -> None:
     for name, value, lowest in (("count", count, 1), ("size", size, 8), ("seed", seed, 0)):
         if value < lowest:
             raise ValueError(f"`{name}` is {value}; it must be at least {lowest}.")
+
+
+def _draw(
+    count: int, size: int, seed: int, texture_correlation: float, cue_conflict: bool
+) -> tuple[DrawnShapes, Tensor]:
+    _check_numbers(count, size, seed)
     if not 0 <= texture_correlation <= 1:
         raise ValueError(
             f"`texture_correlation` is {texture_correlation}; it must be between 0 and 1."
