@@ -292,12 +292,9 @@ def test_rc_params_stay_unchanged():
 
 
 def test_nothing_global_is_imported():
-    # The file is loaded by its path, so that only what it imports itself counts.
-    code = f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("figures", {figures.__file__!r})
-figures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(figures)
+    code = """
+import sys
+from iscp_lightning import figures
 print("matplotlib" in sys.modules)
 figures.pattern_grid([[None]], row_labels=["a"], column_labels=["b"])
 print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
@@ -360,3 +357,32 @@ def test_texts_of_a_value_matrix_do_not_touch(size):
 def test_value_matrix_rejects_other_shapes():
     with pytest.raises(ValueError, match=r"`values` is of shape \(1, 2\); .* \(2, 2\)"):
         matrix_of([[0.5, 0.5]], row_labels=["a", "b"])
+
+
+def test_banded_curves_show_values_intervals_and_chance():
+    values = np.array([[0.9, 0.5, 0.2], [0.8, 0.4, NAN], [1.0, 0.6, NAN]])
+    figure = figures.banded_curves(
+        [2, 8, 64], {"a": values}, xlabel="p", ylabel="accuracy", logarithmic=True, chance=0.1
+    )
+    (axes,) = figure.axes
+    line, chance = axes.lines
+    np.testing.assert_allclose(line.get_ydata(), [0.9, 0.5, 0.2])
+    assert chance.get_ydata() == [0.1, 0.1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "8", "64"]
+    assert axes.get_xscale() == "log"
+    for x, curves in (([2, 1], {"a": values[:, :2]}), ([], {}), ([1], {})):
+        with pytest.raises(ValueError, match=r"`x` is|`curves` is"):
+            figures.banded_curves(x, curves, xlabel="p", ylabel="accuracy")
+
+
+def test_the_plane_shows_points_and_their_intervals():
+    point = [[0.2, 0.1, 0.4], [0.8, 0.7, 0.85]]
+    figure = figures.plane({"a": point, "b": point}, xlabel="texture", ylabel="shape")
+    (axes,) = figure.axes
+    first, *_ = axes.containers
+    assert (first.lines[0].get_xdata(), first.lines[0].get_ydata()) == ([0.2], [0.8])
+    across, upright = (bars.get_segments()[0].tolist() for bars in first.lines[2])
+    np.testing.assert_allclose(across, [[0.1, 0.8], [0.4, 0.8]])
+    np.testing.assert_allclose(upright, [[0.2, 0.7], [0.2, 0.85]])
+    with pytest.raises(ValueError, match="`points` is empty"):
+        figures.plane({}, xlabel="texture", ylabel="shape")

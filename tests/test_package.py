@@ -23,13 +23,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
 LAYERS = ["runs", "records", "work", "seeds", "ranks", "figures", "internals"]
 LAYERS += ["data", "classifiers", "measurement", "attacks", "metrics", "training"]
-LAYERS += ["patterns", "callbacks"]
+LAYERS += ["patterns", "probes", "callbacks"]
 LAYERS += ["loggers", "messages", "arguments", "trainer"]
 LAYERS += ["commands", "cli", "__main__"]
 SHELLS = {  # what may load Lightning: all else is mathematics, and must not
     *("cli", "internals", "trainer", "arguments", "loggers", "messages", "__main__"),
     "data.datamodule",
     *("patterns.module", "patterns.strategy", "patterns.limits"),
+    "probes.module",
 }
 SHELL_ROOMS = ("training", "callbacks", "commands")
 
@@ -115,7 +116,9 @@ def test_every_public_argument_is_documented():
 
 
 def verb(config: Path) -> str:
-    return {"search": "search", "build": "predict"}.get(config.stem.split("_")[0], "fit")
+    """The command that a configuration is for: its first word, or `fit`."""
+    first = config.stem.partition("_")[0]
+    return first if first in ("search", "probe") else "fit"
 
 
 @pytest.mark.parametrize("config", [*CONFIGS, DEMO], ids=lambda c: c.stem)

@@ -43,5 +43,7 @@ def read_history(path: Path) -> list[Findings]:
 
 def _record(row: dict[str, Any]) -> Record:
     about = dict(row)
-    measure, value = about.pop("measure"), about.pop("value")
-    return Record(measure, math.nan if value is None else value, about)
+    measure, value, ends = about.pop("measure"), about.pop("value"), about.pop("interval", None)
+    low, high = (math.nan if end is None else end for end in ends or (None, None))
+    interval = None if ends is None else (low, high)
+    return Record(measure, math.nan if value is None else value, about, interval)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import lightning as L
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -42,7 +43,10 @@ HARMLESS = (
     r"Total length of `list` across ranks is zero",  # `val_fraction: 0` means it
     r"The number of training batches .* is smaller than the logging interval",
 )
-ROOMS = ("data", "training", "callbacks", "patterns.module", "patterns.measurement")
+ROOMS = (
+    *("data", "training", "callbacks", "patterns.module", "patterns.measurement"),
+    *("probes", "probes.module"),
+)
 TYPED_ONLY = {"resume": None, "overwrite": False}  # a configuration has no say in these
 Module = TypeVar("Module", bound=L.LightningModule)
 
@@ -155,8 +159,12 @@ class Experiment(LightningCLI, Generic[Module]):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Values of the command's own options by the names of its parameters."""
-        return {name: self.config[name] for name in self.own}
+        """Values of the command's own options by the names of its parameters; classes are built."""
+        parser = Parser()
+        parser.add_options(self.function, skip=["experiment"])
+        given = Namespace({name: self.config[name] for name in self.own})
+        built = parser.instantiate(given)
+        return {name: built[name] for name in self.own}
 
     @property
     def processes(self) -> int:

@@ -37,6 +37,8 @@ class MadryModule(NaturalModule):
             in the ball of `attack` with 10 steps of a quarter of the radius.
         attack_in_eval_mode: Whether training attacks see batch normalisation's running statistics
             (and leave them alone), or those of the batch, as Madry et al. did.
+        alternate: Whether every second batch, from the first on, is trained on as it is (Zhang and
+            Zhu 2019) instead of on its adversarial images.
         kwargs: As for NaturalModule.
     """
 
@@ -50,6 +52,7 @@ class MadryModule(NaturalModule):
         attack: PGD = PGD(),
         evaluation_attack: PGD | None = None,
         attack_in_eval_mode: bool = True,
+        alternate: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(classifier, **kwargs)
@@ -58,6 +61,7 @@ class MadryModule(NaturalModule):
             attack.epsilon, attack.epsilon / 4, 10, attack.norm
         )
         self.attack_in_eval_mode = attack_in_eval_mode
+        self.alternate = alternate
         self.val_robust = self._metrics("val", "robust_accuracy")
         self.test_robust = self._metrics("test", "robust_accuracy")
         self.register_buffer("best_robust_accuracy", torch.tensor(-1.0))
@@ -70,7 +74,7 @@ class MadryModule(NaturalModule):
     @property
     def passes(self) -> tuple[int, int, int]:
         """Updates and attack steps of a training image, and attack steps of a tested one."""
-        return 1, self.attack.steps, self.evaluation_attack.steps
+        return 1, self.attack.steps // (1 + self.alternate), self.evaluation_attack.steps
 
     def on_fit_start(self) -> None:
         """Check what can be checked before the first step.
@@ -103,6 +107,8 @@ class MadryModule(NaturalModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross-entropy of the adversarial images of one augmented batch."""
+        if self.alternate and batch_idx % 2 == 0:
+            return super().training_step(batch, batch_idx)
         with eval_mode(self.classifier, self.attack_in_eval_mode):
             images = self.attack(self.classifier, batch.image, batch.label, self._noise)
         return super().training_step(batch._replace(image=images), batch_idx)

@@ -12,7 +12,8 @@ from iscp_lightning.records import Findings, Picture, Record
 def test_what_is_read_is_what_was_written(tmp_path):
     path = tmp_path / "measurements" / "m.json"
     about = {"pattern_size": 0.05, "class": "ring", "canvas": 7}
-    records = [Record("power", 0.1 + 0.2, about), Record("mean", math.nan), Record("n", 3.0)]
+    records = [Record("power", 0.1 + 0.2, about), Record("mean", math.nan)]
+    records.append(Record("n", 3.0, interval=(2.5, 3.5)))
     picture = Picture(None, "left out")
     first = Findings(records, {"p": picture}, ["left out"], {"epoch": 1, "seed": 0})
     write_history(path, [first, Findings(provenance={"epoch": 2.5})])

@@ -14,7 +14,7 @@ from iscp_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
-EVERY = ["describe", "fit", "predict", "search", "test", "transfer", "validate"]
+EVERY = ["describe", "fit", "predict", "probe", "search", "test", "transfer", "validate"]
 
 
 def said(capsys, *arguments: str) -> str:

@@ -40,6 +40,22 @@ def network() -> nn.Module:
     return load_classifier("resnet20", image_size=16)
 
 
+def test_every_second_batch_can_stay_clean(tmp_path):
+    seen = []
+
+    class Watched(MadryModule):
+        def attack_batch(self, classifier, images, labels, generator):
+            seen.append(self.trainer.fit_loop.batch_idx)
+            return images
+
+    data = ImageDataModule(Shapes(60, 10, 16), batch_size=10, val_fraction=0.2)
+    module = Watched(network(), attack=WEAK, optimizer=sgd, alternate=True)
+    module.attack = module.attack_batch
+    quiet_trainer(tmp_path, max_epochs=1).fit(module, datamodule=data)
+    assert seen == [1, 3]
+    assert MadryModule(network(), attack=WEAK, alternate=True).passes == (1, 1, 10)
+
+
 @pytest.mark.parametrize("in_eval_mode", [True, False])
 def test_a_step_is_one_on_the_adversarial_images_and_nothing_else(tmp_path, in_eval_mode):
     data = ImageDataModule(Shapes(20, 10, 16), batch_size=10, val_fraction=0.5)

@@ -1,0 +1,177 @@
+"""Probe how much classifiers lean on shape and on texture, with intervals and pictures.
+
+Examples:
+    python -m iscp_lightning probe --classifiers runs/NAME
+    python -m iscp_lightning probe -c configs/experiment/probe_cifar10.yaml --classifiers runs/NAME
+
+Options that matter:
+    --classifiers runs/NAME FILE  runs, or weights files; they are compared with each other
+    --from runs/NAME              a run, or a weights file, that says the images; else the first run
+    -c FILE                       a configuration; of several, the later wins
+    --distortions Greyscale Edges
+                                  Saturation, PatchShuffle, LowPass, HighPass, Greyscale, Edges,
+                                  Silhouette, Stylised, Adversarial, or a class of your own
+    --images 1000                 on how many test images, as many of each class
+    --cue_conflict DIR            images <shape>/<shape>N-<texture>M.jpg; Shapes draws its own
+    --categories FILE             JSON file with the classes of each of their categories
+    --data.source CIFAR10         the images: Shapes, CIFAR10, ImageFolder with its .root, ...
+    --trainer.accelerator cpu     where it is computed: cpu, gpu
+    --run NAME                    the folder under runs/; --overwrite replaces one
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from iscp_lightning.classifiers import classifier_hash
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.commands._earlier import Earlier, read_earlier
+from iscp_lightning.commands._experiment import Experiment
+from iscp_lightning.commands._measuring import (
+    Measuring,
+    build,
+    configuration,
+    load_network,
+    run_of,
+    short_names,
+)
+from iscp_lightning.messages import fail
+from iscp_lightning.patterns.tables import number, table
+from iscp_lightning.probes import Distortion
+from iscp_lightning.probes.drawings import plane_figure, strength_figures, words
+from iscp_lightning.probes.measurement import ShapeAndTexture
+from iscp_lightning.probes.probe import Probed
+from iscp_lightning.records import Findings, Record
+from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
+
+COLUMNS = ("classifier", "other", "distortion", "strength", "measure", "value", "low", "high")
+
+
+def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
+    """Return the measuring on the images of `--from`, or of the first run among the classifiers."""
+    given = list(arguments)
+    if earlier is None and "--classifiers" in given:
+        place = next(iter(given[given.index("--classifiers") + 1 :]), "")
+        earlier = run_of(place) if Path(place).exists() else None
+        if earlier is None and Path(place).is_file() and "--data.source" not in given:
+            earlier = read_earlier(place)
+    return configuration(earlier)
+
+
+def probe(
+    experiment: Experiment[Measuring],
+    classifiers: list[str] | None = None,
+    distortions: list[Distortion] | None = None,
+    images: int | None = None,
+    cue_conflict: str | None = None,
+    categories: str | None = None,
+    from_: str | None = None,
+) -> None:
+    """Probe classifiers.
+
+    Args:
+        experiment: Data and Trainer.
+        classifiers: runs or weights files
+        distortions: what is done to the test images; default saturation and patch-shuffle
+        images: on how many test images, as many of each class; default all
+        cue_conflict: folder of images with the shape of one category and the texture of another
+        categories: JSON file {category: [class indices]} for that folder
+        from_: run folder or weights file whose images are taken
+    """
+    del from_
+    if not classifiers:
+        fail("`--classifiers` names one or more runs or weights files")
+    data = build(experiment)
+    model, trainer = experiment.model, experiment.trainer
+    measurement = ShapeAndTexture(distortions or (), images, cue_conflict, categories)
+    measurement.check(data)
+    if is_dry(trainer):
+        measurement = measurement.small()
+    names = short_names(classifiers)
+    networks = {
+        name: load_network(place, data) for name, place in zip(names, classifiers, strict=True)
+    }
+    show = trainer.progress_bar_callback is not None
+
+    def measure() -> Findings:
+        found: dict[str, Probed] = {}
+        for name, network in networks.items():
+            subject = Subject.of(network, data, trainer.strategy.root_device, show)
+            found[name] = measurement.probe(subject)
+        records = records_of(found)
+        if may_write(trainer):
+            folder = experiment.run.folder
+            write_table(folder / "probe.csv", records)
+            drawn = strength_figures(records, "accuracy")
+            drawn |= strength_figures(records, "generalisation")
+            if plane := plane_figure(records):
+                drawn["shape_texture_plane"] = plane
+            for name, figure in drawn.items():
+                save_figure(folder / "figures" / f"{name}.png", figure)
+        return Findings(
+            records,
+            lines=lines_of(found, records),
+            provenance=provenance(
+                classifiers={name: classifier_hash(network) for name, network in networks.items()},
+                images=len(next(iter(found.values())).clean),
+            ),
+        )
+
+    model.measure = measure
+    trainer.test(model, datamodule=data, verbose=False)
+    experiment.report()
+
+
+def records_of(found: Mapping[str, Probed]) -> list[Record]:
+    """Return the numbers of every classifier, then those of every pair."""
+    records = [
+        record for name, probed in found.items() for record in probed.records({"classifier": name})
+    ]
+    for one, other in combinations(found, 2):
+        about = {"classifier": one, "other": other}
+        records += found[one].compared_with(found[other], about)
+    return records
+
+
+def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str]:
+    """Return the tables on the screen: accuracy and generalisation, and what differs surely."""
+    rows: dict[str, dict[str, str]] = {}
+    for record in records:
+        if "other" not in record.about and record.measure != "accuracy":
+            name = f"{words(record)}{' *' if record.measure == 'generalisation' else ''}"
+            rows.setdefault(name, {})[str(record.about["classifier"])] = with_interval(record)
+    head = ["", *found]
+    lines = [table(head, [[name, *(of[each] for each in found)] for name, of in rows.items()])]
+    images = len(next(iter(found.values())).clean)
+    lines.append(f"* share still right, of the images that are right as they are; {images} images")
+    lines.append("95 % intervals over the images")
+    for record in records:
+        low, high = record.interval or (0, 0)
+        if record.measure.endswith("_difference") and (low > 0 or high < 0):
+            sides = f"{record.about['classifier']} - {record.about['other']}"
+            what = record.measure.removesuffix("_difference").replace("_", " ")
+            of = f", {words(record)}" if "distortion" in record.about else ""
+            lines.append(f"{what}{of}: {sides} = {with_interval(record)}")
+    return lines
+
+
+def with_interval(record: Record) -> str:
+    """Return a value and its interval."""
+    low, high = record.interval or (None, None)
+    return f"{number(record.value)} ({number(low)} to {number(high)})"
+
+
+def write_table(path: Path, records: Sequence[Record]) -> None:
+    """Write records as a CSV table, atomically; NaN becomes an empty cell."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for record in records:
+            low, high = record.interval or ("", "")
+            row = {**record.about, "measure": record.measure, "value": record.value}
+            row |= {"low": low, "high": high}
+            writer.writerow({key: "" if value != value else value for key, value in row.items()})

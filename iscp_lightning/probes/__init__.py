@@ -1,0 +1,35 @@
+"""Probes: distortions that take some cues of the class out of test images and leave others."""
+
+from iscp_lightning.probes.distortion import Distortion
+from iscp_lightning.probes.distortions import (
+    Adversarial,
+    Clean,
+    Edges,
+    Greyscale,
+    HighPass,
+    LowPass,
+    PatchShuffle,
+    Saturation,
+    Silhouette,
+)
+from iscp_lightning.probes.measurement import ShapeAndTexture
+from iscp_lightning.probes.probe import CueConflict, Probed, probe_classifier
+from iscp_lightning.probes.style import Stylised
+
+__all__ = [
+    "Adversarial",
+    "Clean",
+    "CueConflict",
+    "Distortion",
+    "Edges",
+    "Greyscale",
+    "HighPass",
+    "LowPass",
+    "PatchShuffle",
+    "Probed",
+    "Saturation",
+    "ShapeAndTexture",
+    "Silhouette",
+    "Stylised",
+    "probe_classifier",
+]

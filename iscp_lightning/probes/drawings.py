@@ -1,0 +1,127 @@
+"""Figures of probes: accuracy against strengths, shape against texture, and the course of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iscp_lightning import figures
+from iscp_lightning.records import Findings, Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNITS = {
+    "saturation": "saturation p (2: as it is)",
+    "patch shuffle": "tiles a side k",
+    "low-pass": "radius in cycles per image, low-pass",
+    "high-pass": "radius in cycles per image, high-pass",
+    "adversarial linf": "radius (L-inf)",
+    "adversarial l2": "radius (L2)",
+}
+NEUTRAL = {"saturation": 2.0, "patch shuffle": 1.0}  # strengths that change nothing
+TEXTURE, SHAPE = "saturation", "patch shuffle"  # what each of them takes away
+
+
+def strength_figures(records: Sequence[Record], measure: str) -> dict[str, Figure]:
+    """Return for each distortion with several strengths a measure against them.
+
+    Args:
+        records: Of several classifiers, as `classifier` says.
+        measure: `accuracy` or `generalisation`.
+    """
+    chosen = [r for r in records if r.measure == measure and "strength" in r.about]
+    clean = {str(r.about["classifier"]): r for r in records if r.measure == "clean_accuracy"}
+    drawn = {}
+    for name in dict.fromkeys(str(record.about["distortion"]) for record in chosen):
+        of_name = [record for record in chosen if record.about["distortion"] == name]
+        strengths = sorted({float(record.about["strength"]) for record in of_name})
+        if measure == "accuracy" and name in NEUTRAL:
+            strengths = sorted({*strengths, NEUTRAL[name]})
+        if len(strengths) < 2:
+            continue
+        curves = {}
+        for classifier, unchanged in clean.items():
+            ours = [record for record in of_name if record.about["classifier"] == classifier]
+            found = {float(record.about["strength"]): record for record in ours}
+            found.setdefault(NEUTRAL.get(name, math.nan), unchanged)
+            curves[classifier] = np.stack([ends(found[strength]) for strength in strengths], 1)
+        drawn[f"{measure}_{name.replace(' ', '_')}"] = figures.banded_curves(
+            strengths, curves, xlabel=UNITS.get(name, name), ylabel=measure, logarithmic=True
+        )
+    return drawn
+
+
+def plane_figure(records: Sequence[Record]) -> Figure | None:
+    """Return the shape-texture plane with a point for each classifier; None without both.
+
+    How much is left where texture is flattened (the strongest saturation), against how much is left
+    where shape is broken (the patch-shuffle with the most tiles), each of the images that are right
+    as they are.
+
+    Args:
+        records: Of several classifiers, as `classifier` says.
+    """
+    points: dict[str, list[NDArray[np.float64]]] = {}
+    for name in (SHAPE, TEXTURE):
+        of_name = [
+            record
+            for record in records
+            if record.measure == "generalisation" and record.about.get("distortion") == name
+        ]
+        if not of_name:
+            return None
+        strongest = max(float(record.about["strength"]) for record in of_name)
+        for record in of_name:
+            if record.about["strength"] == strongest:
+                points.setdefault(str(record.about["classifier"]), []).append(ends(record))
+    return figures.plane(
+        {name: np.stack(both) for name, both in points.items()},
+        xlabel="still right with shuffled patches (texture alone)",
+        ylabel="still right when saturated (shape alone)",
+    )
+
+
+def course(past: Sequence[Findings]) -> dict[str, Figure]:
+    """Return the measures against epochs: all accuracies in one figure, the shape bias in another.
+
+    Args:
+        past: Findings in order of their epochs.
+    """
+    epochs = [float(each.provenance["epoch"]) for each in past]
+    drawn = {}
+    for title, measures in (
+        ("accuracy", ("clean_accuracy", "accuracy")),
+        ("shape_bias", ("shape_bias", "cue_share")),
+    ):
+        by_name: dict[str, list[NDArray[np.float64]]] = {}
+        for found in past:
+            for record in found.records:
+                if record.measure in measures:
+                    by_name.setdefault(words(record), []).append(ends(record))
+        curves = {name: np.stack(each, 1) for name, each in by_name.items()}
+        curves = {name: each for name, each in curves.items() if each.shape[1] == len(epochs)}
+        if curves:
+            drawn[title] = figures.banded_curves(
+                epochs, curves, xlabel="epoch", ylabel="share of the images"
+            )
+    return drawn
+
+
+def ends(record: Record) -> NDArray[np.float64]:
+    """Return value and ends of the interval, float64 (3,); NaN where there is none."""
+    low, high = record.interval or (math.nan, math.nan)
+    return np.array([record.value, low, high])
+
+
+def words(record: Record) -> str:
+    """Return what a record is of in a legend, such as `saturation 8`."""
+    about: Mapping[str, object] = record.about
+    if "distortion" not in about:
+        return record.measure.replace("_", " ")
+    strength = f" {about['strength']:g}" if "strength" in about else ""
+    return f"{about['distortion']}{strength}"

@@ -1,0 +1,85 @@
+"""`probe`: classifiers on distorted images, compared with each other."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from iscp_lightning.classifiers import create_classifier, save_classifier
+from iscp_lightning.cli import main
+
+ROOT = Path(__file__).parents[2]
+SMALL = str(ROOT / "tests" / "configs" / "small.yaml")
+CPU = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.fixture
+def _runs():
+    for seed in ("0", "1"):
+        main(["fit", "-c", SMALL, "--seed_everything", seed, "--run", f"n{seed}"])
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as done:
+        main(["probe", *arguments, *CPU, "--run", "x"])
+    assert done.value.code == 2
+    assert not Path("runs/x").exists()
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("_runs")
+def test_two_classifiers_are_probed_and_compared(capsys):
+    main(["probe", "--classifiers", "runs/n0", "runs/n1", *CPU, "--images", "30", "--run", "p"])
+    shown = capsys.readouterr().out
+    assert "saturation 1024 *" in shown
+    with Path("runs/p/probe.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    records = json.loads(Path("runs/p/results.json").read_text())["records"]
+    assert len(rows) == len(records)
+    for row, record in zip(rows, records, strict=True):
+        assert row["measure"] == record["measure"]
+        assert row["value"] == ("" if record["value"] is None else str(record["value"]))
+    kinds = {(row["classifier"], row["other"]) for row in rows}
+    assert kinds == {("n0", ""), ("n1", ""), ("n0", "n1")}
+    of = {(r["classifier"], r["measure"], r["distortion"], r["strength"]): r for r in rows}
+    clean = [float(of[name, "clean_accuracy", "", ""]["value"]) for name in ("n0", "n1")]
+    (difference,) = (r for r in rows if r["measure"] == "clean_accuracy_difference")
+    assert float(difference["value"]) == pytest.approx(clean[0] - clean[1])
+    drawn = {file.name for file in Path("runs/p/figures").iterdir()}
+    assert {"shape_texture_plane.png", "accuracy_saturation.png"} <= drawn
+    main(["probe", "-c", "runs/p/config.yaml", "--run", "again"])
+    again = json.loads(Path("runs/again/results.json").read_text())["records"]
+    assert again == records
+
+
+@pytest.mark.usefixtures("_runs")
+def test_distortions_are_named_in_words_and_in_yaml(capsys):
+    Path("p.yaml").write_text(
+        "distortions:\n- Greyscale\n- {class_path: LowPass, init_args: {radius: 3}}\n"
+    )
+    few = ["--classifiers", "runs/n0", *CPU, "--images", "10"]
+    main(["probe", "-c", "p.yaml", *few, "--run", "a"])
+    main(["probe", "--distortions", "Edges", "Silhouette", *few, "--run", "b"])
+    shown = capsys.readouterr().out
+    for name in ("greyscale *", "low-pass 3 *", "edges *", "silhouette *"):
+        assert name in shown
+
+
+def test_what_cannot_be_probed_is_refused_before_anything_runs(capsys):
+    assert "`--classifiers` names" in refused(capsys)
+    assert "neither a run folder nor" in refused(capsys, "--classifiers", "no.safetensors")
+    for size, classes, words in ((16, 10, r"images of (16, 16)"), (32, 3, "knows 3 classes")):
+        save_classifier("c.safetensors", create_classifier("resnet20", classes, image_size=size))
+        said = refused(capsys, "--classifiers", "c.safetensors", "--data.source", "Shapes")
+        assert words in said
+    shapes = ["--data.source", "Shapes", "--classifiers", WEIGHTS]
+    assert "`images` must be 1 or more" in refused(capsys, *shapes, "--images", "0")
+    tiles = '{"class_path": "PatchShuffle", "init_args": {"k": 99}}'
+    assert "99" in refused(capsys, *shapes, "--distortions", "Edges", tiles)
+    wrong = '{"class_path": "Saturation", "init_args": {"p": 0}}'
+    assert "`p` must be above 0" in refused(capsys, *shapes, "--distortions", wrong)
+    assert "must hold images" in refused(capsys, *shapes, "--cue_conflict", "/nowhere")
+
+
+WEIGHTS = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
