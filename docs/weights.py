@@ -1,0 +1,91 @@
+"""The shipped weights: their table, and how one is added.
+
+python docs/weights.py writes the table in checkpoints/README.md from the files' own metadata;
+python docs/weights.py RUN NAME first adds checkpoints/NAME.safetensors from a run.
+"""
+
+import argparse
+import hashlib
+import json
+import shlex
+from pathlib import Path
+
+import yaml
+from safetensors import safe_open
+
+from iscp_lightning import load_classifier, save_classifier
+from iscp_lightning.runs import provenance
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "checkpoints"
+MARKS = "<!-- table -->", "<!-- end -->"
+MEASURES = {
+    "test/clean_accuracy": "accuracy",
+    "test_random_texture/clean_accuracy": "with random textures",
+    "test/attack_success_rate": "ASR",
+    "test/robust_accuracy": "under the training's own test attack",
+}
+
+
+def add(run: Path, name: str) -> None:
+    """Ship the classifier of a run, with what its files say of it."""
+    folder = run / "checkpoints"
+    best = next(file for file in (folder / "robust.ckpt", folder / "last.ckpt") if file.is_file())
+    results = json.loads((run / "results.json").read_text())
+    typed = json.loads((run / "run.json").read_text())["commands"][0]["arguments"]
+    facts = provenance(
+        command=shlex.join(["python", "-m", "iscp_lightning", *typed]),
+        checkpoint=best.name,
+        test={key: results["test"][key] for key in MEASURES if key in results["test"]},
+    )
+    source = yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]
+    if "root" not in json.dumps(source):  # a folder is somebody's own
+        facts["data"] = {"source": source}
+    save_classifier(FOLDER / f"{name}.safetensors", load_classifier(str(best)), **facts)
+
+
+def table() -> str:
+    """Return a line for each file: what it is, how it was made, what was measured, its hash."""
+    lines = ["| file | network | command | measured | SHA-256 |", "| --- | --- | --- | --- | --- |"]
+    for file in sorted(FOLDER.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            metadata = weights.metadata()
+        facts, spec = (json.loads(metadata[key]) for key in ("provenance", "classifier_spec"))
+        size = " x ".join(map(str, spec["image_size"]))
+        measured = facts.get("test") or {"test/clean_accuracy": facts["test_accuracy"]}
+        values = [
+            f"{MEASURES[key]} {value:.3f}" for key, value in measured.items() if key in MEASURES
+        ]
+        cells = [
+            f"`{file.name}`",
+            f"{spec['architecture']}, {size}, {spec['num_classes']} classes",
+            f"`{facts['command'].removeprefix('python -m iscp_lightning ')}`",
+            ", ".join(values),
+            hashlib.sha256(file.read_bytes()).hexdigest()[:12],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def written(text: str) -> str:
+    """Return a text with the table between its marks."""
+    before, _, rest = text.partition(MARKS[0])
+    return f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+
+
+def main() -> None:
+    """Add, if asked, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("name", nargs="?")
+    given = parser.parse_args()
+    if given.run is not None:
+        if given.name is None:
+            parser.error("give a name besides the run")
+        add(given.run, given.name)
+    readme = FOLDER / "README.md"
+    readme.write_text(written(readme.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The table of shipped weights is that of their metadata; a run can be added."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from iscp_lightning.classifiers import classifier_hash, load_classifier
+from iscp_lightning.cli import main
+
+ROOT = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location("weights", ROOT / "docs" / "weights.py")
+weights = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(weights)
+
+
+def test_the_table_is_made_from_the_files():
+    text = (ROOT / "checkpoints" / "README.md").read_text()
+    assert weights.written(text) == text
+
+
+def test_what_is_shipped_is_under_twelve_megabytes():
+    assert sum(f.stat().st_size for f in (ROOT / "checkpoints").iterdir()) < 12e6
+
+
+def test_a_run_is_added_with_what_it_says(tmp_path, monkeypatch):
+    small = str(ROOT / "tests" / "configs" / "small.yaml")
+    trained = ["--model.classifier", "resnet20", "--data.source.size", "32", "--run", "r"]
+    main(["fit", "-c", small, *trained])
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    weights.add(Path("runs/r"), "mine")
+    (row,) = weights.table().splitlines()[2:]
+    accuracy = json.loads(Path("runs/r/results.json").read_text())["test"]["test/clean_accuracy"]
+    assert f"accuracy {accuracy:.3f}" in row
+    assert "resnet20, 32 x 32, 10 classes" in row
+    assert f"`fit -c {small} --model.classifier resnet20" in row
+    first, second = (
+        classifier_hash(load_classifier(str(file)))
+        for file in (tmp_path / "mine.safetensors", Path("runs/r/checkpoints/last.ckpt"))
+    )
+    assert first == second
+    main(["test", "--from", str(tmp_path / "mine.safetensors"), "--run", "t"])  # names its images
