@@ -130,7 +130,7 @@ def test_every_configuration_parses(config, capsys):
     assert printed["model"]["class_path"].startswith("iscp_lightning.")
 
 
-TRAININGS = [config for config in CONFIGS if verb(config) == "fit"]
+TRAININGS = [c for c in CONFIGS if verb(c) == "fit" and not c.stem.startswith("adain")]
 
 
 @pytest.mark.filterwarnings("ignore:no positive canvas")

@@ -60,7 +60,7 @@ def earlier(tmp_path_factory) -> dict[str, Path]:
 
 
 def test_the_readme_has_commands_and_options():
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 12
     assert len(OPTIONS) >= 10
     assert len(RESULTS) >= 10
 
@@ -72,6 +72,8 @@ def test_commands_run(command, earlier):
     if "runs/SEARCH" in arguments:
         for name, place in (("searched", "SEARCH"), ("clean", "clean"), ("clean", "NAME")):
             shutil.copytree(earlier[name], f"runs/{place}")
+        arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
+    elif arguments[0] == "probe":
         arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
     elif "--from" in arguments:
         backdoored = "trigger" in command or "canvas" in command
@@ -95,6 +97,8 @@ def test_options_parse(option, capsys, tmp_path):
     given = here(option.replace("DIR", str(tmp_path)))
     if ".search." in option or "classes" in option:
         printed(capsys, "search", "--model.classifier", WEIGHTS, *given)
+    elif "--distortions" in option:
+        printed(capsys, "probe", "--classifiers", WEIGHTS, *given)
     elif "--attack" in option:
         printed(capsys, "test", "--model", "NaturalModule", *given)
     else:

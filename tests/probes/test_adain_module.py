@@ -1,6 +1,7 @@
 """Tests of AdaINModule: what it trains, what it writes, and how it goes on."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from trainers import quiet_trainer
 
 from iscp_lightning.classifiers import create_classifier
+from iscp_lightning.cli import main
 from iscp_lightning.data import Shapes
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.probes.module import AdaINModule
@@ -128,3 +130,19 @@ def test_what_is_refused(tmp_path: Path):
     trainer = quiet_trainer(tmp_path, max_epochs=1, precision="64-true")
     with pytest.raises(MisconfigurationException, match="must be 32-true or bf16-mixed"):
         trainer.fit(_module(), datamodule=_data())
+
+
+def test_the_configuration_trains_and_its_network_stylises(capsys):
+    root = Path(__file__).parents[2]
+    config = str(root / "configs" / "experiment" / "adain_cifar10.yaml")
+    weights = str(root / "checkpoints" / "shapes_resnet20.safetensors")
+    few = ["--data.source", "Shapes", "--data.source.train_count", "40"]
+    few += ["--data.source.test_count", "20", "--trainer.accelerator", "cpu"]
+    few += ["--trainer.enable_progress_bar", "false", "--data.batch_size", "10"]
+    train = ["fit", "-c", config, "--model.classifier", weights, "--trainer.max_epochs", "1"]
+    main([*train, *few, "--run", "a"])
+    network = {"network": "runs/a/style_network.safetensors"}
+    stylised = json.dumps({"class_path": "Stylised", "init_args": network})
+    words = ["--distortions", stylised, "--images", "10", *few]
+    main(["probe", "--classifiers", weights, *words, "--run", "p"])
+    assert "stylised 1 *" in capsys.readouterr().out
