@@ -56,7 +56,7 @@ VARIANTS = {  # name of a search: its options
     "halving": ["--model.search.variant", "SuccessiveHalving"],
 }
 DESCRIBED = ("positive", "white", "total_variation", "learned_canvas")
-QUICK = ["--model.search.schedule", "quick", "--trainer.logger", "false"]
+QUICK = ["--model.search.schedule", "quick", "--model.search.canvases_per_class", "3"]
 POSITIVE_SIZES = [f"[{SMALL},{USUAL},{LARGE}]"]
 PLAIN_SGD = [
     *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"),
@@ -98,7 +98,7 @@ def commands() -> dict[str, list[str]]:
         made[f"inversion_badnets_{name}"] = search(
             networks[0], 0, ["--model.search.variant", "TriggerInversion"], f"[{SMALL}]"
         )
-        made[f"all_badnets_{name}"] = search(networks[0], 0, [], *POSITIVE_SIZES)
+        made[f"all_badnets_{name}"] = search(networks[0], 0, [], f"[{SMALL},{USUAL}]")
     for seed in (0, 2):
         inverted = ["--model.search.variant", "TriggerInversion"]
         made[f"inversion_{seed}"] = search(f"natural_{seed}", seed, inverted, f"[{SMALL}]")
@@ -107,14 +107,14 @@ def commands() -> dict[str, list[str]]:
         *(f"runs/all_badnets_{name}" for name in TRIGGERS),
         *("--classifiers", "runs/natural_0", "runs/natural_2"),
         *(f"runs/badnets_{name}" for name in TRIGGERS),
-        *("--pattern_sizes", str(SMALL), str(USUAL), str(LARGE), "--images", "400"),
+        *("--pattern_sizes", str(SMALL), str(USUAL), "--images", "400"),
     ]
     for seed in SEEDS:
         made[f"adversarial_{seed}"] = [
             *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
             *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
             *("--model.classifier", "resnet20", *PLAIN_SGD, "--model.optimizer.lr", "0.1"),
-            *("--trainer.max_epochs", "8", "--data.augmentation.crop_padding", "2"),
+            *("--trainer.max_epochs", "6", "--data.augmentation.crop_padding", "2"),
         ]
         made[f"positive_adversarial_{seed}"] = search(
             f"adversarial_{seed}", seed, [], *POSITIVE_SIZES
@@ -143,6 +143,7 @@ def search(
     chosen = ["--model.classes", f"[{', '.join(classes)}]"] if classes else []
     return [
         *("search", "--from", f"runs/{network}", "--seed_everything", str(seed), *QUICK),
+        *("--trainer.logger", "false"),
         *("--model.pattern_sizes", sizes, *measured, *chosen, *options),
     ]
 

@@ -48,7 +48,8 @@ from iscp_lightning.probes.probe import Probed
 from iscp_lightning.records import Findings, Record
 from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
 
-COLUMNS = ("classifier", "other", "distortion", "strength", "measure", "value", "low", "high")
+FIRST = ("classifier", "other", "distortion", "strength")  # columns of the table
+LAST = ("measure", "value", "low", "high")
 
 
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
@@ -167,8 +168,9 @@ def with_interval(record: Record) -> str:
 
 def write_table(path: Path, records: Sequence[Record]) -> None:
     """Write records as a CSV table, atomically; NaN becomes an empty cell."""
+    columns = dict.fromkeys([*FIRST, *(key for record in records for key in record.about), *LAST])
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         for record in records:
             low, high = record.interval or ("", "")
