@@ -25,9 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--architecture", default="resnet20")
     parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--samples", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
 
     torch.manual_seed(0)

@@ -102,6 +102,8 @@ def one_line(message: str, options: Iterable[str] = (), command: str = "") -> st
     keys = keys_of(message)
     if not keys:
         return first_lines(message)
+    if nested := re.search(r"is abstract.*NestedArg\(key='([\w.]+)'", message, re.S):
+        return f"`{join(keys)}.{nested[1]}` needs `{join(keys)}` first: which class is meant"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     value = given_value(lines)
     wanted, reasons = [], []

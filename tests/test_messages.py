@@ -23,7 +23,7 @@ SETTINGS = "--model.search"
 # ruff: noqa: E501
 MISTAKES = [
     ("fitt", "`fitt` is no command; did you mean fit?"),
-    ("paint", "`paint` is no command; they are describe, fit, predict, search, test, transfer, validate"),
+    ("paint", "`paint` is no command; they are describe, fit, predict, probe, search, test, transfer, validate"),
     ("search", "`model.classifier` is missing: give it, or `--from` a run or a weights file"),
     ("test", "`model` is missing: give it, or `--from` a run or a weights file"),
     ("fit --attacks", "unknown option `--attacks`"),
@@ -31,8 +31,8 @@ MISTAKES = [
     ("search --from", "`--from` needs a value: one argument"),
     ("search --from nowhere", "`--from nowhere` is neither a run folder nor a weights file"),
     ("search --from .", "`--from .`: config.yaml does not exist, so this is no run"),
-    ("search --from page.ckpt", "`--from page.ckpt` does not say which images it was trained on: add `--data.source` or a `-c` configuration"),
-    ("search --from page.ckpt --data.source Shapes", "page.ckpt cannot be read as plain weights (nothing in a file is executed): it is a web page"),
+    ("search --from page.ckpt", "`--from page.ckpt` is no weights file: it is a web page"),
+    ("search --model.classifier page.ckpt --data.source Shapes", "page.ckpt cannot be read as plain weights (nothing in a file is executed): it is a web page"),
     (f"{TEST} -c from.yaml", "`from` must be typed: `--from runs/a`"),
     ("fit --nonsense 3", "unknown option `--nonsense`"),
     ("fit --data.sorce Shapes", "unknown option `--data.sorce`; did you mean --data.source?"),
@@ -104,6 +104,10 @@ MISTAKES = [
     (f"{SEARCH} --model.pattern_sizes [2.0]", "`pattern_size` must lie in (0, 1] and give at least one of 32 x 32 pixels, got 2.0"),
     (f"{SEARCH} --model.measure_on train", "`model.measure_on`=train must be one of held_out, full"),
     (f"search {FIT[4:]}", "`search` needs a PatternSearchModule as `model`, got NaturalModule"),
+    (
+        "fit --model NaturalModule --data.source.train_count 400",
+        "`data.source.train_count` needs `data.source` first: which class is meant",
+    ),
 ]  # fmt: skip
 
 

@@ -158,9 +158,9 @@ def unreadable(path: Path, error: Exception) -> str:
         return "it is a web page"
     if start.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS, not the file itself"
-    if isinstance(error, KeyError):
+    if isinstance(error, KeyError) and isinstance(error.args[0], str):
         return f"it has no {error}"
-    if isinstance(error, pickle.UnpicklingError):
+    if isinstance(error, (KeyError, pickle.UnpicklingError)):  # a number is no opcode
         return "it is no checkpoint, or holds other objects than tensors and plain values"
     return " ".join(str(error).split())[:200] or type(error).__name__
 

@@ -102,12 +102,14 @@ def of_run(place: str, folder: Path, checkpoint: Path) -> Earlier:
 def of_file(place: str) -> Earlier:
     """Return what a weights file says: its structure, and its data where it has their settings."""
     provenance: Any = {}
-    if place.endswith(".safetensors"):
-        try:
+    try:
+        if place.endswith(".safetensors"):
             with safe_open(place, "pt") as file:
                 provenance = json.loads((file.metadata() or {}).get("provenance", "{}"))
-        except Exception as error:  # a garbled file makes the reader raise anything
-            fail(f"`--from {place}` is no weights file: {unreadable(Path(place), error)}")
+        else:
+            torch.load(place, map_location="cpu", weights_only=True)
+    except Exception as error:  # a garbled file makes the reader raise anything
+        fail(f"`--from {place}` is no weights file: {unreadable(Path(place), error)}")
     classifier = {"classifier": place}
     model = {"class_path": "NaturalModule", "init_args": classifier}
     data = provenance.get("data", "") if isinstance(provenance, dict) else ""

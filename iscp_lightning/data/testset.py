@@ -66,11 +66,13 @@ def require_same(provenance: dict[str, Any], images: ImageSet) -> None:
 
 
 def require_names(labels: Tensor, class_names: Sequence[str]) -> None:
-    """Check that every label has a name.
+    """Check that every label has a name of its own.
 
     Raises:
-        ValueError: if one has none.
+        ValueError: if one has none, or two have the same.
     """
+    if twice := sorted({name for name in class_names if list(class_names).count(name) > 1}):
+        raise ValueError(f"`class_names` must differ from each other, got {twice[0]!r} twice")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(class_names):
         raise ValueError(

@@ -314,3 +314,10 @@ def test_reading_an_earlier_run_reads_weights_alone(tmp_path):
 class Evil:
     def __reduce__(self):
         return open, ("executed", "w")
+
+
+def test_a_text_file_is_no_weights_file_whatever_images_there_are(capsys):
+    Path("notes.txt").write_text("hello")
+    with pytest.raises(SystemExit):
+        main(["test", "--from", "notes.txt"])
+    assert "`--from notes.txt` is no weights file: it is no checkpoint" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import torch
 from toys import Linear, grey_images, planted_trigger
 
 from iscp_lightning.data import MemoryImages
-from iscp_lightning.data.testset import difference, fingerprint
+from iscp_lightning.data.testset import difference, fingerprint, require_names
 from iscp_lightning.patterns import PatternSet, SearchSettings, search_patterns
 
 IMAGES, LABELS = grey_images(200)
@@ -83,6 +83,12 @@ def test_a_label_without_a_name_is_refused_before_anything_is_computed(labels):
         search_patterns(
             Never(torch.zeros(3, 8, 8)), images, labels, class_names=["a", "b"], progress=False
         )
+
+
+def test_two_classes_of_one_name_are_refused():
+    _, labels = grey_images()
+    with pytest.raises(ValueError, match=r"`class_names` must differ .* got 'a' twice"):
+        require_names(labels, ["a", "b", "a"])
 
 
 def test_images_of_any_number_of_channels_are_searched_kept_and_measured(tmp_path):
