@@ -110,11 +110,14 @@ def commands() -> dict[str, list[str]]:
         *("--pattern_sizes", str(SMALL), str(USUAL), "--images", "400"),
     ]
     for seed in SEEDS:
+        made[f"start_{seed}"] = [
+            *("fit", "--seed_everything", str(10 + seed), "--trainer.callbacks", "[]")
+        ]
         made[f"adversarial_{seed}"] = [
             *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
             *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
-            *("--model.classifier", "resnet20", *PLAIN_SGD, "--model.optimizer.lr", "0.1"),
-            *("--trainer.max_epochs", "6", "--data.augmentation.crop_padding", "2"),
+            *("--model.classifier", f"runs/start_{seed}/checkpoints/last.ckpt", *PLAIN_SGD),
+            *("--trainer.max_epochs", "4", "--data.augmentation.crop_padding", "2"),
         ]
         made[f"positive_adversarial_{seed}"] = search(
             f"adversarial_{seed}", seed, [], *POSITIVE_SIZES

@@ -12,10 +12,11 @@ Options that matter:
                                   Saturation, PatchShuffle, LowPass, HighPass, Greyscale, Edges,
                                   Silhouette, Stylised, Adversarial, or a class of your own
     --images 1000                 on how many test images, as many of each class
+    --maps 20                     on how many images saliency maps are measured and drawn; 0: none
+    --patterns runs/SEARCH        a search in each of the classifiers, to compare the maps with
     --cue_conflict DIR            images <shape>/<shape>N-<texture>M.jpg; Shapes draws its own
     --categories FILE             JSON file with the classes of each of their categories
     --data.source CIFAR10         the images: Shapes, CIFAR10, ImageFolder with its .root, ...
-    --trainer.accelerator cpu     where it is computed: cpu, gpu
     --run NAME                    the folder under runs/; --overwrite replaces one
 """
 
@@ -27,6 +28,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from iscp_lightning.classifiers import classifier_hash
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.commands._earlier import Earlier, read_earlier
@@ -36,19 +39,28 @@ from iscp_lightning.commands._measuring import (
     build,
     configuration,
     load_network,
+    load_patterns,
     run_of,
     short_names,
 )
+from iscp_lightning.data.objects import objects_of
+from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.tables import number, table
 from iscp_lightning.probes import Distortion
 from iscp_lightning.probes.drawings import plane_figure, strength_figures, words
+from iscp_lightning.probes.maps import Mapped, measure_maps
 from iscp_lightning.probes.measurement import ShapeAndTexture
+from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.probe import Probed
 from iscp_lightning.records import Findings, Record
 from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
+from iscp_lightning.seeds import derived_seed
 
 FIRST = ("classifier", "other", "distortion", "strength")  # columns of the table
+SAMPLES, DRY_SAMPLES = 100, 2  # of SmoothGrad
+SHOWN_IMAGES = 4
+SHOWN = ("clean_accuracy", "generalisation", "shape_bias", "cue_share")  # on the screen
 LAST = ("measure", "value", "low", "high")
 
 
@@ -70,6 +82,8 @@ def probe(
     images: int | None = None,
     cue_conflict: str | None = None,
     categories: str | None = None,
+    maps: int = 20,
+    patterns: list[str] | None = None,
     from_: str | None = None,
 ) -> None:
     """Probe classifiers.
@@ -81,34 +95,58 @@ def probe(
         images: on how many test images, as many of each class; default all
         cue_conflict: folder of images with the shape of one category and the texture of another
         categories: JSON file {category: [class indices]} for that folder
+        maps: on how many test images saliency maps are measured, as many of each class; 0: none
+        patterns: for each classifier a search in it, whose patterns maps are compared with
         from_: run folder or weights file whose images are taken
     """
     del from_
     if not classifiers:
         fail("`--classifiers` names one or more runs or weights files")
+    if maps < 0:
+        fail(f"`maps` must be 0 or more, got {maps}")
+    if patterns and len(patterns) != len(classifiers):
+        fail(f"`--patterns` names {len(patterns)} searches for {len(classifiers)} classifiers")
     data = build(experiment)
     model, trainer = experiment.model, experiment.trainer
     measurement = ShapeAndTexture(distortions or (), images, cue_conflict, categories)
     measurement.check(data)
     if is_dry(trainer):
-        measurement = measurement.small()
+        measurement, maps = measurement.small(), min(maps, 1)
     names = short_names(classifiers)
     networks = {
         name: load_network(place, data) for name, place in zip(names, classifiers, strict=True)
     }
+    sets = [load_patterns(place, data, winners=True) for place in patterns or ()]
+    searched = dict(zip(names, sets, strict=False))
     show = trainer.progress_bar_callback is not None
 
     def measure() -> Findings:
         found: dict[str, Probed] = {}
+        mapped: dict[str, Mapped] = {}
         for name, network in networks.items():
             subject = Subject.of(network, data, trainer.strategy.root_device, show)
             found[name] = measurement.probe(subject)
+            if maps:
+                mapped[name] = measure_maps(
+                    subject,
+                    strongest(measurement.distortions),
+                    mapped_images(subject, maps),
+                    objects=objects_of(data),
+                    patterns=searched.get(name),
+                    samples=DRY_SAMPLES if is_dry(trainer) else SAMPLES,
+                )
         records = records_of(found)
+        records += [
+            record for name, each in mapped.items() for record in each.records({"classifier": name})
+        ]
         if may_write(trainer):
             folder = experiment.run.folder
             write_table(folder / "probe.csv", records)
             drawn = strength_figures(records, "accuracy")
             drawn |= strength_figures(records, "generalisation")
+            if mapped:
+                shown = range(min(maps, SHOWN_IMAGES))
+                drawn["saliency"] = saliency_grid(mapped, shown)
             if plane := plane_figure(records):
                 drawn["shape_texture_plane"] = plane
             for name, figure in drawn.items():
@@ -127,6 +165,18 @@ def probe(
     experiment.report()
 
 
+def mapped_images(subject: Subject, count: int) -> Tensor:
+    """Return the test images whose saliency is mapped, (n,) int64."""
+    return stratified_choice(
+        subject.images.labels, count, derived_seed(subject.seed, "saliency maps")
+    )
+
+
+def strongest(distortions: Sequence[Distortion]) -> list[Distortion]:
+    """Return the last distortion of each name, which a configuration lists by strength."""
+    return list({distortion.name: distortion for distortion in distortions}.values())
+
+
 def records_of(found: Mapping[str, Probed]) -> list[Record]:
     """Return the numbers of every classifier, then those of every pair."""
     records = [
@@ -142,7 +192,7 @@ def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str
     """Return the tables on the screen: accuracy and generalisation, and what differs surely."""
     rows: dict[str, dict[str, str]] = {}
     for record in records:
-        if "other" not in record.about and record.measure != "accuracy":
+        if "other" not in record.about and record.measure in SHOWN:
             name = f"{words(record)}{' *' if record.measure == 'generalisation' else ''}"
             rows.setdefault(name, {})[str(record.about["classifier"])] = with_interval(record)
     head = ["", *found]

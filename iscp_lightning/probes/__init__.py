@@ -12,8 +12,11 @@ from iscp_lightning.probes.distortions import (
     Saturation,
     Silhouette,
 )
+from iscp_lightning.probes.maps import Mapped, measure_maps
 from iscp_lightning.probes.measurement import ShapeAndTexture
+from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.probe import CueConflict, Probed, probe_classifier
+from iscp_lightning.probes.saliency import displayed, randomised, saliency_maps
 from iscp_lightning.probes.style import Stylised
 
 __all__ = [
@@ -25,11 +28,17 @@ __all__ = [
     "Greyscale",
     "HighPass",
     "LowPass",
+    "Mapped",
     "PatchShuffle",
     "Probed",
     "Saturation",
     "ShapeAndTexture",
     "Silhouette",
     "Stylised",
+    "displayed",
+    "measure_maps",
     "probe_classifier",
+    "randomised",
+    "saliency_grid",
+    "saliency_maps",
 ]

@@ -1,15 +1,13 @@
-"""Saliency maps of distorted images: what they show, in numbers and side by side."""
+"""Saliency maps of distorted images, in numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from iscp_lightning import figures
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import Batch, as_eight_bits
 from iscp_lightning.data.splits import stratified_choice
@@ -20,15 +18,11 @@ from iscp_lightning.patterns.attribution import attention_within
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.probes.distortion import Distortion
 from iscp_lightning.probes.distortions import Clean, PatchShuffle
-from iscp_lightning.probes.drawings import words
 from iscp_lightning.probes.probe import About, on_device
-from iscp_lightning.probes.saliency import displayed, randomised, saliency_maps
+from iscp_lightning.probes.saliency import randomised, saliency_maps
 from iscp_lightning.ranks import share, sum_over_ranks
-from iscp_lightning.records import Pixels, Record
+from iscp_lightning.records import Record
 from iscp_lightning.seeds import derived_seed
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 IMAGES = 50  # by default
 DISTORTED_TOGETHER = 10  # images; ranks share such parts
@@ -218,30 +212,3 @@ def _selected(patterns: PatternSet, pattern_size: float, labels: Tensor) -> Tens
     of_class = selected.new_zeros(len(patterns.class_names), *selected.shape[1:])
     of_class[winners.targets] = selected
     return of_class[labels]
-
-
-def saliency_grid(found: Mapping[str, Mapped], rows: Sequence[int] = (0, 1, 2)) -> Figure:
-    """Return a grid of images by distortions, each beside the saliency map of every classifier.
-
-    Maps are shown as `displayed` says, white being most salient.
-
-    Args:
-        found: By the classifier's name, what was measured on the same images and distortions.
-        rows: Which of the images, positions in `Mapped.images`.
-    """
-    cells: list[list[Pixels]] = []
-    labels: list[str] = []
-    for row in rows:
-        for name, mapped in found.items():
-            grey = displayed(mapped.maps[:, row]).unsqueeze(1)
-            pairs = zip(mapped.images[:, row], as_eight_bits(grey, "maps"), strict=True)
-            cells.append([_pixels(each) for pair in pairs for each in pair])
-            labels.append(f"{mapped.class_names[int(mapped.labels[row])]}\n{name}")
-    abouts = next(iter(found.values())).abouts
-    columns = [name for about in abouts for name in (words(Record("", 0, about)), "map")]
-    return figures.pattern_grid(cells, row_labels=labels, column_labels=columns)
-
-
-def _pixels(image: Tensor) -> Pixels:
-    pixels: Pixels = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return pixels

@@ -30,7 +30,8 @@ def refused(capsys, *arguments: str) -> str:
 
 @pytest.mark.usefixtures("_runs")
 def test_two_classifiers_are_probed_and_compared(capsys):
-    main(["probe", "--classifiers", "runs/n0", "runs/n1", *CPU, "--images", "30", "--run", "p"])
+    few = ["--images", "30", "--maps", "2"]
+    main(["probe", "--classifiers", "runs/n0", "runs/n1", *CPU, *few, "--run", "p"])
     shown = capsys.readouterr().out
     assert "saturation 1024 *" in shown
     with Path("runs/p/probe.csv").open() as file:
@@ -47,7 +48,9 @@ def test_two_classifiers_are_probed_and_compared(capsys):
     (difference,) = (r for r in rows if r["measure"] == "clean_accuracy_difference")
     assert float(difference["value"]) == pytest.approx(clean[0] - clean[1])
     drawn = {file.name for file in Path("runs/p/figures").iterdir()}
-    assert {"shape_texture_plane.png", "accuracy_saturation.png"} <= drawn
+    assert {"shape_texture_plane.png", "accuracy_saturation.png", "saliency.png"} <= drawn
+    assert ("n1", "saliency_gini", "saturation", "1024.0") in of
+    assert ("n1", "saliency_on_object", "clean", "") in of
     main(["probe", "-c", "runs/p/config.yaml", "--run", "again"])
     again = json.loads(Path("runs/again/results.json").read_text())["records"]
     assert again == records
@@ -58,7 +61,7 @@ def test_distortions_are_named_in_words_and_in_yaml(capsys):
     Path("p.yaml").write_text(
         "distortions:\n- Greyscale\n- {class_path: LowPass, init_args: {radius: 3}}\n"
     )
-    few = ["--classifiers", "runs/n0", *CPU, "--images", "10"]
+    few = ["--classifiers", "runs/n0", *CPU, "--images", "10", "--maps", "0"]
     main(["probe", "-c", "p.yaml", *few, "--run", "a"])
     main(["probe", "--distortions", "Edges", "Silhouette", *few, "--run", "b"])
     shown = capsys.readouterr().out
@@ -74,6 +77,9 @@ def test_what_cannot_be_probed_is_refused_before_anything_runs(capsys):
         said = refused(capsys, "--classifiers", "c.safetensors", "--data.source", "Shapes")
         assert words in said
     shapes = ["--data.source", "Shapes", "--classifiers", WEIGHTS]
+    assert "`maps` must be 0 or more, got -1" in refused(capsys, *shapes, "--maps", "-1")
+    two = [*shapes, "--patterns", "runs/a", "runs/b"]
+    assert "`--patterns` names 2 searches for 1 classifiers" in refused(capsys, *two)
     assert "`images` must be 1 or more" in refused(capsys, *shapes, "--images", "0")
     tiles = '{"class_path": "PatchShuffle", "init_args": {"k": 99}}'
     assert "99" in refused(capsys, *shapes, "--distortions", "Edges", tiles)

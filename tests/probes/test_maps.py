@@ -10,7 +10,8 @@ from toys import subject_of
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.metrics.saliency import correlation, edge_of, gini, top_overlap
 from iscp_lightning.probes import Clean, PatchShuffle, Saturation
-from iscp_lightning.probes.maps import measure_maps, saliency_grid
+from iscp_lightning.probes.maps import measure_maps
+from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.saliency import saliency_maps
 
 GENERATOR = torch.Generator().manual_seed(0)
