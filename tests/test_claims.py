@@ -15,7 +15,7 @@ import evaluate  # noqa: E402
 import runs  # noqa: E402
 
 CLAIMS = yaml.safe_load((DOCS / "claims" / "claims.yaml").read_text())
-EVERY = [*CLAIMS["paper"], *CLAIMS["ours"]]
+EVERY = [*CLAIMS["paper"], *CLAIMS["probes"], *CLAIMS["ours"]]
 
 
 def test_the_document_is_made_from_the_numbers():

@@ -124,6 +124,14 @@ def commands() -> dict[str, list[str]]:
         )
         made[f"described_adversarial_{seed}"] = describe(f"positive_adversarial_{seed}")
     for seed in SEEDS:
+        early = ["fit", "--seed_everything", str(20 + seed), "--trainer.callbacks", "[]"]
+        made[f"underfit_{seed}"] = [*early, "--trainer.max_epochs", "2"]
+        for kind in ("natural", "underfit", "adversarial"):
+            made[f"probe_{kind}_{seed}"] = [
+                *("probe", "--classifiers", f"runs/{kind}_{seed}", "--images", "500"),
+                *("--maps", "10", "--seed_everything", "0"),
+            ]
+    for seed in SEEDS:
         made |= searches(f"natural_{seed}", seed, list(VARIANTS)[6:])
     return made
 
