@@ -92,4 +92,5 @@ def test_runs_are_made_with_those_that_they_need():
         "described_adversarial_1",
         "positive_adversarial_1",
         "adversarial_1",
+        "start_1",
     }
