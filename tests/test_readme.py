@@ -121,6 +121,13 @@ def test_the_python_example_runs(monkeypatch, capsys):
     assert torch.is_grad_enabled()
 
 
+def test_the_python_example_of_the_method_runs(capsys):
+    text = (ROOT / "docs" / "method.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(code.replace("checkpoints/", f"{ROOT}/checkpoints/"), "method.md", "exec"), {})
+    assert "generalisation/patch shuffle/4" in capsys.readouterr().out
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^    make (\w+)$", TEXT, re.M):
