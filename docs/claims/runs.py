@@ -53,6 +53,7 @@ VARIANTS = {  # name of a search: its options
     "many_images": ["--data.search_fraction", "0.6"],
     "noise": ["--data.search_images", "Noise"],
     "area_constrained": ["--model.search.variant", "AreaConstrained"],
+    "joint": ["--model.search.variant", "JointCanvases"],
     "halving": ["--model.search.variant", "SuccessiveHalving"],
 }
 DESCRIBED = ("positive", "white", "total_variation", "learned_canvas")

@@ -112,6 +112,22 @@ def choose_canvases(
     return Canvases(kind, torch.tensor(targets).long(), torch.tensor(indices).long())
 
 
+def joined_canvases(subject: Subject, canvases: Canvases) -> Canvases:
+    """Return one problem for each class, its canvases stacked along the channels.
+
+    Its position is the first one's. A class with fewer canvases than others has some twice.
+
+    Args:
+        subject: The test images.
+        canvases: Those of all classes.
+    """
+    targets, counts = canvases.targets.unique_consecutive(return_counts=True)
+    first, number = counts.cumsum(0) - counts, torch.arange(int(counts.max()))
+    rows = first[:, None] + number % counts[:, None]  # (classes, canvases)
+    images = canvases.read(subject, rows.flatten()).unflatten(0, rows.shape).flatten(1, 2)
+    return Canvases(canvases.kind, targets, canvases.indices[first], images)
+
+
 def given_canvases(
     subject: Subject, classes: Sequence[int], given: GivenCanvases, skip_missing: bool = False
 ) -> Canvases:

@@ -79,6 +79,7 @@ class PatternSearch(nn.Module):
             canvases.targets[self.owned], len(subject.class_names)
         ).to(device)
         start = self._start()
+        self.canvas_pixels = self.canvas_pixels[:, : self.order.images.shape[1]]
         self.variables = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
         self.optimizer = self.variant.optimizer(dict(self.variables), self.course.step_size)
         if self.course.final_step_size is not None:

@@ -16,6 +16,7 @@ from iscp_lightning.patterns.canvas import (
     GivenCanvases,
     choose_canvases,
     given_canvases,
+    joined_canvases,
 )
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.pattern import PatternSet, winners_of
@@ -132,15 +133,17 @@ def problems_of(
     if not settings.method.needs_canvas:
         return choose_canvases(subject, classes, "white", 1, 0)
     if canvases is not None:
-        return given_canvases(subject, classes, canvases, skip_missing)
-    return choose_canvases(
-        subject,
-        classes,
-        settings.canvas,
-        settings.canvases_per_class,
-        settings.seed or 0,
-        skip_missing,
-    )
+        found = given_canvases(subject, classes, canvases, skip_missing)
+    else:
+        found = choose_canvases(
+            subject,
+            classes,
+            settings.canvas,
+            settings.canvases_per_class,
+            settings.seed or 0,
+            skip_missing,
+        )
+    return joined_canvases(subject, found) if settings.method.joint else found
 
 
 def require_applicable(variant: Variant, images: ImageSet) -> None:

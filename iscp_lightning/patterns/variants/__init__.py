@@ -3,6 +3,7 @@
 from iscp_lightning.patterns.variants.algorithm1 import Algorithm1
 from iscp_lightning.patterns.variants.area_constrained import AreaConstrained
 from iscp_lightning.patterns.variants.base import Outcome, Problems, Variables, Variant
+from iscp_lightning.patterns.variants.joint_canvases import JointCanvases
 from iscp_lightning.patterns.variants.learned_canvas import LearnedCanvas
 from iscp_lightning.patterns.variants.successive_halving import SuccessiveHalving
 from iscp_lightning.patterns.variants.total_variation import TotalVariation
@@ -12,6 +13,7 @@ from iscp_lightning.patterns.variants.universal_perturbation import UniversalPer
 __all__ = [
     "Algorithm1",
     "AreaConstrained",
+    "JointCanvases",
     "LearnedCanvas",
     "Outcome",
     "Problems",

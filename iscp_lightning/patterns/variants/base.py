@@ -61,10 +61,13 @@ class Variant(ABC):
     Attributes:
         needs_canvas: Whether there is one problem per class and canvas; otherwise there is one per
             class, whose canvas is white and not used.
+        joint: Whether the canvases of a class are one problem; `variables` is given them stacked
+            along the channels, (P, n * C, H, W), all else the first of them.
         averaged: Names of the variables whose means over the last pass are kept for `pasted`.
     """
 
     needs_canvas = True
+    joint = False
     averaged: Sequence[str] = ()
 
     @abstractmethod

@@ -1,0 +1,53 @@
+"""One mask for several canvases: where all of them show the trigger; with one, Algorithm 1."""
+
+import torch
+from toys import grey_images, planted_trigger
+
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.images import MemoryImages
+from iscp_lightning.patterns import SearchSettings, search_patterns
+from iscp_lightning.patterns.canvas import Canvases, joined_canvases
+from iscp_lightning.patterns.variants import JointCanvases
+
+IMAGES, LABELS = grey_images()
+
+
+def searched(canvases, variant=None, **changes):
+    settings = SearchSettings(**{"search_epochs": 10, "sparsity": 0.5} | changes, variant=variant)
+    model, _ = planted_trigger()
+    given = {"classes": [1], "canvases": canvases, "progress": False}
+    return search_patterns(model, IMAGES, LABELS, settings, **given)
+
+
+def test_the_mask_lies_where_every_canvas_shows_the_trigger():
+    canvases = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8)
+    canvases[1, :, :, 6] = 0  # of the trigger's two columns the left one is missing
+    joint = searched(canvases, JointCanvases())
+    assert joint.masks.shape == (1, 8, 8)
+    wanted = torch.zeros(8, 8).bool()
+    wanted[6:, 7] = True
+    assert torch.equal(joint.selected(2 / 64)[0], wanted)
+    assert joint.masks[0, 6:, 6].max() <= 0.5  # white on the first canvas, black on the second
+    assert joint.masks[0, 6:, 7].min() > 0.65
+    alone = searched(canvases[:1], JointCanvases())
+    assert alone.masks[0, 6:, 6].min() > 0.65
+    assert torch.equal(joint.canvases[0], canvases[0])  # what is pasted
+    assert torch.equal(joint.variables["canvases"][0], canvases.flatten(0, 1) / 255)
+
+
+def test_with_one_canvas_it_is_algorithm_1():
+    canvas = IMAGES[1:2]
+    joint, plain = searched(canvas, JointCanvases()), searched(canvas)
+    assert torch.equal(joint.masks, plain.masks)
+    assert torch.equal(joint.objectives, plain.objectives)
+
+
+def test_canvases_of_a_class_are_stacked_and_repeated_where_there_are_fewer():
+    model, _ = planted_trigger()
+    subject = Subject(model, MemoryImages(IMAGES, LABELS), ["a", "b"])
+    every = Canvases("random", torch.tensor([1, 1, 1, 0]), torch.tensor([5, 6, 7, 8]))
+    joined = joined_canvases(subject, every)
+    assert joined.targets.tolist() == [1, 0]
+    assert joined.indices.tolist() == [5, 8]
+    assert torch.equal(joined.images[0], IMAGES[5:8].flatten(0, 1))
+    assert torch.equal(joined.images[1], IMAGES[[8, 8, 8]].flatten(0, 1))
