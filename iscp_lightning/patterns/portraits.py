@@ -45,7 +45,7 @@ def measure_figures(description: Description) -> dict[str, Figure]:
 
 
 def transfer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-    """Return for each size the matrices of mean predictive power and of robust accuracy.
+    """Return for each size the matrices of mean predictive power, of ASR and of robust accuracy.
 
     Args:
         rows: One for each pattern set, classifier and size, with what was measured.
@@ -56,6 +56,7 @@ def transfer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     )
     kinds = {  # what is drawn, what stands below it in a cell, and how
         "mean_predictive_power": ("transfer_rate", "rate {}"),
+        "mean_attack_success_rate": ("mean_base_rate", "without {}"),
         "robust_accuracy": ("clean_accuracy", "of {}"),
     }
     drawn = {}

@@ -171,8 +171,9 @@ def test_rows_join_what_fits():
     assert "predictive_power" not in rows[0]  # which is of classes
     drawn = transfer_figures(rows)
     assert set(drawn) == {
-        *("mean_predictive_power_1.5625", "robust_accuracy_1.5625"),
-        *("mean_predictive_power_6.25", "robust_accuracy_6.25"),
+        f"{measure}_{size}"
+        for measure in ("mean_predictive_power", "mean_attack_success_rate", "robust_accuracy")
+        for size in ("1.5625", "6.25")
     }
     axes = drawn["robust_accuracy_6.25"].axes[0]
     assert [text.get_text() for text in axes.texts] == ["0.125\nof 0.875", "0.125\nof 0.625"]
