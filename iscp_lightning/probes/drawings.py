@@ -24,7 +24,7 @@ UNITS = {
     "adversarial l2": "radius (L2)",
 }
 NEUTRAL = {"saturation": 2.0, "patch shuffle": 1.0}  # strengths that change nothing
-TEXTURE, SHAPE = "saturation", "patch shuffle"  # what each of them takes away
+PLANE = {"patch shuffle": 4.0, "saturation": math.inf}  # the largest strength that counts
 
 
 def strength_figures(records: Sequence[Record], measure: str) -> dict[str, Figure]:
@@ -60,18 +60,20 @@ def plane_figure(records: Sequence[Record]) -> Figure | None:
     """Return the shape-texture plane with a point for each classifier; None without both.
 
     How much is left where texture is flattened (the strongest saturation), against how much is left
-    where shape is broken (the patch-shuffle with the most tiles), each of the images that are right
-    as they are.
+    where shape is broken (the most tiles up to 4 a side, of which smaller ones show no texture
+    either), each of the images that are right as they are.
 
     Args:
         records: Of several classifiers, as `classifier` says.
     """
     points: dict[str, list[NDArray[np.float64]]] = {}
-    for name in (SHAPE, TEXTURE):
+    for name, most in PLANE.items():
         of_name = [
             record
             for record in records
-            if record.measure == "generalisation" and record.about.get("distortion") == name
+            if record.measure == "generalisation"
+            and record.about.get("distortion") == name
+            and float(record.about["strength"]) <= most
         ]
         if not of_name:
             return None

@@ -1,0 +1,79 @@
+"""Figures of probes, from records written by hand."""
+
+import numpy as np
+
+from iscp_lightning.probes.drawings import course, plane_figure, strength_figures, words
+from iscp_lightning.records import Findings, Record
+
+
+def of(classifier, measure, value, name=None, strength=None):
+    about = {"classifier": classifier}
+    about |= {} if name is None else {"distortion": name, "strength": strength}
+    return Record(measure, value, about, (value - 0.1, value + 0.1))
+
+
+RECORDS = [
+    record
+    for classifier, lower in (("a", 0.0), ("b", 0.1))
+    for record in (
+        of(classifier, "clean_accuracy", 0.9 - lower),
+        *(
+            of(classifier, measure, value - lower, name, strength)
+            for measure in ("accuracy", "generalisation")
+            for name, strength, value in (
+                ("saturation", 8.0, 0.8),
+                ("saturation", 1024.0, 0.6),
+                ("patch shuffle", 4.0, 0.4),
+                ("patch shuffle", 8.0, 0.2),
+                ("edges", 0.0, 0.3),
+            )
+        ),
+    )
+]
+
+
+def drawn(figure, line):
+    (axes,) = figure.axes
+    return axes.lines[line].get_xdata().tolist(), axes.lines[line].get_ydata().tolist()
+
+
+def test_accuracies_start_with_the_undistorted_images():
+    figures = strength_figures(RECORDS, "accuracy")
+    assert set(figures) == {"accuracy_saturation", "accuracy_patch_shuffle"}
+    x, y = drawn(figures["accuracy_saturation"], 1)
+    np.testing.assert_allclose(x, [2, 8, 1024])
+    np.testing.assert_allclose(y, [0.8, 0.7, 0.5])
+    x, y = drawn(figures["accuracy_patch_shuffle"], 0)
+    np.testing.assert_allclose([x, y], [[1, 4, 8], [0.9, 0.4, 0.2]])
+
+
+def test_generalisation_has_no_undistorted_images():
+    x, y = drawn(strength_figures(RECORDS, "generalisation")["generalisation_saturation"], 0)
+    np.testing.assert_allclose([x, y], [[8, 1024], [0.8, 0.6]])
+
+
+def test_the_plane_takes_the_strongest_saturation_and_four_tiles():
+    (axes,) = plane_figure(RECORDS).axes
+    points = [(c.lines[0].get_xdata()[0], c.lines[0].get_ydata()[0]) for c in axes.containers]
+    np.testing.assert_allclose(points, [(0.4, 0.6), (0.3, 0.5)])
+    assert plane_figure([r for r in RECORDS if r.about.get("distortion") != "saturation"]) is None
+
+
+def test_the_course_has_a_curve_for_what_every_epoch_measured():
+    past = []
+    for epoch in (1, 2):
+        records = [Record("clean_accuracy", epoch / 4, {}, (0.0, 1.0))]
+        about = {"distortion": "edges", "strength": 1.0}
+        records += [Record("accuracy", 0.5, about)] if epoch == 2 else []
+        past.append(Findings(records, provenance={"epoch": epoch}))
+    figures = course(past)
+    assert set(figures) == {"accuracy"}
+    (line,) = figures["accuracy"].axes[0].lines
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([1, 2], [0.25, 0.5])
+    assert course([]) == {}
+
+
+def test_words():
+    assert words(Record("shape_bias", 0)) == "shape bias"
+    assert words(Record("accuracy", 0, {"distortion": "edges"})) == "edges"
+    assert words(Record("accuracy", 0, {"distortion": "low-pass", "strength": 8.0})) == "low-pass 8"
