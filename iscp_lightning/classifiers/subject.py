@@ -15,6 +15,7 @@ from iscp_lightning.classifiers.frozen import frozen_copy, full_fp32, module_dev
 from iscp_lightning.classifiers.outputs import require_logits
 from iscp_lightning.classifiers.prepared import Precision, Prepared, prepare, relative_change
 from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, to_float
+from iscp_lightning.data.pool import NO_CLASS
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.data.testset import fingerprint, require_names
 from iscp_lightning.ranks import rank_and_size, share, sum_over_ranks
@@ -197,6 +198,8 @@ class Subject:
     def classify(self, images: Tensor) -> Tensor:
         """Return the class that the given classifier says in fp32, (N,) int64 on the device.
 
+        -1 where a logit is NaN.
+
         The fast copy answers where its two best logits are further apart than `CAUTION` times what
         it was seen to differ from the given classifier; where they are closer, that is asked.
 
@@ -210,7 +213,9 @@ class Subject:
         doubtful = ~(best.values[:, 0] - best.values[:, -1] > doubt)
         predicted: Tensor = best.indices[:, 0]
         if doubtful.any():
-            predicted[doubtful] = self.frozen(images[doubtful]).argmax(1)
+            asked = self.frozen(images[doubtful])
+            answers = asked.argmax(1).masked_fill(asked.isnan().any(1), NO_CLASS)
+            predicted[doubtful] = answers
         return predicted
 
     def batches(self, indices: Tensor, batch_size: int = CHUNK) -> Iterator[Batch]:

@@ -46,13 +46,14 @@ from iscp_lightning.commands._measuring import (
 from iscp_lightning.data.objects import objects_of
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.messages import fail
-from iscp_lightning.patterns.tables import number, table
+from iscp_lightning.patterns.tables import markdown, number, table
 from iscp_lightning.probes import Distortion
 from iscp_lightning.probes.drawings import plane_figure, strength_figures, words
 from iscp_lightning.probes.maps import Mapped, measure_maps
 from iscp_lightning.probes.measurement import ShapeAndTexture
 from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.probe import Probed
+from iscp_lightning.probes.saliency import Method, randomised
 from iscp_lightning.records import Findings, Record
 from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
 from iscp_lightning.seeds import derived_seed
@@ -83,6 +84,8 @@ def probe(
     cue_conflict: str | None = None,
     categories: str | None = None,
     maps: int = 20,
+    saliency: Method = "smoothgrad",
+    noise: float = 0.1,
     patterns: list[str] | None = None,
     from_: str | None = None,
 ) -> None:
@@ -96,6 +99,8 @@ def probe(
         cue_conflict: folder of images with the shape of one category and the texture of another
         categories: JSON file {category: [class indices]} for that folder
         maps: on how many test images saliency maps are measured, as many of each class; 0: none
+        saliency: how maps are made: SmoothGrad or another method of captum
+        noise: standard deviation of SmoothGrad's noise, as a share of an image's range
         patterns: for each classifier a search in it, whose patterns maps are compared with
         from_: run folder or weights file whose images are taken
     """
@@ -112,12 +117,19 @@ def probe(
     measurement.check(data)
     if is_dry(trainer):
         measurement, maps = measurement.small(), min(maps, 1)
+    if len(set(classifiers)) < len(classifiers):
+        fail(f"`--classifiers` must differ from each other, got {' '.join(classifiers)}")
     names = short_names(classifiers)
     networks = {
         name: load_network(place, data) for name, place in zip(names, classifiers, strict=True)
     }
     sets = [load_patterns(place, data, winners=True) for place in patterns or ()]
     searched = dict(zip(names, sets, strict=False))
+    for name, found in searched.items():
+        if found.provenance.get("classifier_hash") != classifier_hash(networks[name]):
+            fail(f"`--patterns`: those given for {name} were searched in another classifier")
+    for network in networks.values() if maps else ():
+        randomised(network, 0)  # raises, before anything is measured
     show = trainer.progress_bar_callback is not None
 
     def measure() -> Findings:
@@ -134,6 +146,8 @@ def probe(
                     objects=objects_of(data),
                     patterns=searched.get(name),
                     samples=DRY_SAMPLES if is_dry(trainer) else SAMPLES,
+                    noise=noise,
+                    method=saliency,
                 )
         records = records_of(found)
         records += [
@@ -142,6 +156,8 @@ def probe(
         if may_write(trainer):
             folder = experiment.run.folder
             write_table(folder / "probe.csv", records)
+            with atomic_path(folder / "probe.md") as temporary:
+                temporary.write_text(markdown(*overview(found, records)))
             drawn = strength_figures(records, "accuracy")
             drawn |= strength_figures(records, "generalisation")
             if mapped:
@@ -173,8 +189,12 @@ def mapped_images(subject: Subject, count: int) -> Tensor:
 
 
 def strongest(distortions: Sequence[Distortion]) -> list[Distortion]:
-    """Return the last distortion of each name, which a configuration lists by strength."""
-    return list({distortion.name: distortion for distortion in distortions}.values())
+    """Return the last listed distortion of each kind: saliency is mapped under few of them."""
+    kinds = {
+        tuple(item for item in distortion.about.items() if item[0] != "strength"): distortion
+        for distortion in distortions
+    }
+    return list(kinds.values())
 
 
 def records_of(found: Mapping[str, Probed]) -> list[Record]:
@@ -190,13 +210,7 @@ def records_of(found: Mapping[str, Probed]) -> list[Record]:
 
 def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str]:
     """Return the tables on the screen: accuracy and generalisation, and what differs surely."""
-    rows: dict[str, dict[str, str]] = {}
-    for record in records:
-        if "other" not in record.about and record.measure in SHOWN:
-            name = f"{words(record)}{' *' if record.measure == 'generalisation' else ''}"
-            rows.setdefault(name, {})[str(record.about["classifier"])] = with_interval(record)
-    head = ["", *found]
-    lines = [table(head, [[name, *(of[each] for each in found)] for name, of in rows.items()])]
+    lines = [table(*overview(found, records))]
     images = len(next(iter(found.values())).clean)
     lines.append(f"* share still right, of the images that are right as they are; {images} images")
     lines.append("95 % intervals over the images")
@@ -208,6 +222,18 @@ def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str
             of = f", {words(record)}" if "distortion" in record.about else ""
             lines.append(f"{what}{of}: {sides} = {with_interval(record)}")
     return lines
+
+
+def overview(
+    found: Mapping[str, Probed], records: Sequence[Record]
+) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of classifiers; `*` marks generalisation."""
+    rows: dict[str, dict[str, str]] = {}
+    for record in records:
+        if "other" not in record.about and record.measure in SHOWN:
+            name = f"{words(record)}{' *' if record.measure == 'generalisation' else ''}"
+            rows.setdefault(name, {})[str(record.about["classifier"])] = with_interval(record)
+    return ["", *found], [[name, *(of[each] for each in found)] for name, of in rows.items()]
 
 
 def with_interval(record: Record) -> str:

@@ -40,7 +40,7 @@ class CueConflictImages(FileImages):
         files = [f for f in sorted(folder.glob("*/*")) if f.suffix.lower() in IMG_EXTENSIONS]
         if not files:
             raise ValueError(f"`root`={root} must hold images <shape>/<shape>N-<texture>M.jpg")
-        self.categories = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+        self.categories = tuple(sorted({file.parent.name for file in files}))
         cues = torch.tensor([_cues(file, self.categories) for file in files])
         super().__init__([str(file) for file in files], cues[:, 0], size)
         self.textures = cues[:, 1]

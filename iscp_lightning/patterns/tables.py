@@ -48,6 +48,17 @@ def table(head: Sequence[str], *groups: Sequence[Sequence[Cell]]) -> str:
     return f"\n{rule}\n".join("\n".join(lines) for lines in blocks)
 
 
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, with a line break at its end.
+
+    Args:
+        head: C titles.
+        rows: C cells each.
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def by_row(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row for each combination of what records are about: these values and all measures.
 

@@ -17,7 +17,7 @@ from iscp_lightning.probes.measurement import ShapeAndTexture
 from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.probe import CueConflict, Probed, probe_classifier
 from iscp_lightning.probes.saliency import displayed, randomised, saliency_maps
-from iscp_lightning.probes.style import Stylised
+from iscp_lightning.probes.style import Stylised, judge_style
 
 __all__ = [
     "Adversarial",
@@ -36,6 +36,7 @@ __all__ = [
     "Silhouette",
     "Stylised",
     "displayed",
+    "judge_style",
     "measure_maps",
     "probe_classifier",
     "randomised",

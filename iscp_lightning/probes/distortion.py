@@ -24,10 +24,12 @@ class Distortion(ABC):
     Attributes:
         name: The field's word for it, such as `saturation`, in records and figures.
         strength: How strong it is, in its own unit; None where there is no more and less.
+        gradients: Passes forward and back through the classifier that it takes for an image.
     """
 
     name: ClassVar[str]
     strength: float | None = None
+    gradients: int = 0
 
     @abstractmethod
     def __call__(self, subject: Subject, batch: Batch) -> Tensor:
@@ -38,6 +40,16 @@ class Distortion(ABC):
             batch: Some of the test images, float32 (n, C, H, W) in [0, 1] on the device, with
                 their `label` and `index`, int64 (n,).
         """
+
+    def moved(self, subject: Subject, batch: Batch) -> Tensor:
+        """Return where the pixels of maps have gone: the maps, unless it moves pixels.
+
+        Args:
+            subject: As above.
+            batch: Maps instead of images, (n, 1, H, W).
+        """
+        del subject
+        return batch.image
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse data that cannot be distorted so, before anything runs; keep what is needed.

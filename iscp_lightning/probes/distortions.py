@@ -9,7 +9,7 @@ from torch import Tensor
 from iscp_lightning.attacks.pgd import PGD
 from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.subject import Subject
-from iscp_lightning.data.images import Batch
+from iscp_lightning.data.images import Batch, ChosenImages
 from iscp_lightning.data.objects import objects_of
 from iscp_lightning.probes import filters
 from iscp_lightning.probes.distortion import Distortion
@@ -79,6 +79,10 @@ class PatchShuffle(Distortion):
         """Return shuffled images."""
         permutations = filters.draw_permutations(subject.seed, batch.index, self.k)
         return filters.shuffle_patches(batch.image, permutations.to(batch.image.device))
+
+    def moved(self, subject: Subject, batch: Batch) -> Tensor:
+        """Return shuffled maps."""
+        return self(subject, batch)
 
 
 class LowPass(Distortion):
@@ -166,10 +170,12 @@ class Silhouette(Distortion):
 
     def __call__(self, subject: Subject, batch: Batch) -> Tensor:
         """Return silhouettes of the images that `check` has seen."""
-        del subject
         if self._objects is None:
             raise ValueError("silhouettes need masks of the objects: call `check` first")
-        outside = ~self._objects[batch.index.cpu()].to(batch.image.device)
+        index, images = batch.index.cpu(), subject.images
+        if isinstance(images, ChosenImages):
+            index = images.rows[index]
+        outside = ~self._objects[index].to(batch.image.device)
         return outside.unsqueeze(1).expand_as(batch.image).to(batch.image.dtype)
 
 
@@ -180,7 +186,7 @@ class Adversarial(Distortion):
         attack: Without a random start, whose draws would differ from one batch size to another.
 
     Raises:
-        ValueError: if the attack has a random start.
+        ValueError: if the attack has a random start, or its steps do not reach its radius.
     """
 
     name: ClassVar[str] = "adversarial"
@@ -188,8 +194,13 @@ class Adversarial(Distortion):
     def __init__(self, attack: PGD = PGD(steps=20, random_start=False)) -> None:
         if attack.random_start:
             raise ValueError(f"`attack` must have random_start=False, got {attack}")
+        if attack.steps * attack.step_size < attack.epsilon:
+            raise ValueError(
+                f"`attack` must reach its epsilon: {attack.steps} steps of "
+                f"{float(attack.step_size):g} stay within {float(attack.epsilon):g}"
+            )
         self.attack = attack
-        self.strength = float(attack.epsilon)
+        self.strength, self.gradients = float(attack.epsilon), attack.steps
         self.name = f"adversarial {attack.norm}"  # type: ignore[misc]  # its unit is the norm's
 
     def __call__(self, subject: Subject, batch: Batch) -> Tensor:

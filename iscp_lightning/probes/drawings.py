@@ -120,10 +120,14 @@ def ends(record: Record) -> NDArray[np.float64]:
     return np.array([record.value, low, high])
 
 
+IN_WORDS = ("distortion", "strength", "classifier", "other")
+
+
 def words(record: Record) -> str:
     """Return what a record is of in a legend, such as `saturation 8`."""
     about: Mapping[str, object] = record.about
     if "distortion" not in about:
         return record.measure.replace("_", " ")
     strength = f" {about['strength']:g}" if "strength" in about else ""
-    return f"{about['distortion']}{strength}"
+    rest = [str(value) for key, value in about.items() if key not in IN_WORDS]
+    return " ".join([f"{about['distortion']}{strength}", *rest])

@@ -21,7 +21,7 @@ def saturate(images: Tensor, p: float) -> Tensor:
     Args:
         images: float (N, C, H, W) in [0, 1].
         p: Above 0. 2 changes nothing, up to rounding; the larger, the closer all values are to 0
-            and 1, and infinity is allowed; below 2 they go to grey.
+            and 1; below 2 they go to grey.
     """
     require_images(images)
     require_positive("p", p)
@@ -152,9 +152,9 @@ def require_images(images: Tensor) -> None:
 
 
 def require_positive(name: str, value: float) -> None:
-    """Raise a ValueError unless the value is above 0."""
-    if not value > 0:
-        raise ValueError(f"`{name}` must be above 0, got {value}")
+    """Raise a ValueError unless the value is above 0 and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be above 0 and finite, got {value}")
 
 
 def require_tiles(k: int, size: tuple[int, int]) -> None:

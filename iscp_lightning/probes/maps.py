@@ -17,9 +17,9 @@ from iscp_lightning.metrics.saliency import correlation, edge_of, gini, top_over
 from iscp_lightning.patterns.attribution import attention_within
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.probes.distortion import Distortion
-from iscp_lightning.probes.distortions import Clean, PatchShuffle
+from iscp_lightning.probes.distortions import Clean
 from iscp_lightning.probes.probe import About, on_device
-from iscp_lightning.probes.saliency import randomised, saliency_maps
+from iscp_lightning.probes.saliency import Method, randomised, saliency_maps
 from iscp_lightning.ranks import share, sum_over_ranks
 from iscp_lightning.records import Record
 from iscp_lightning.seeds import derived_seed
@@ -78,8 +78,9 @@ def measure_maps(
     pattern_size: float = 0.05,
     samples: int = 100,
     noise: float = 0.1,
+    method: Method = "smoothgrad",
 ) -> Mapped:
-    """Return SmoothGrad maps of images as they are and distorted, and what is measured of them.
+    """Return saliency maps of images as they are and distorted, and what is measured of them.
 
     `saliency_gini` is how sparse a map is, `saliency_on_object` and `saliency_on_edge` its share on
     the object and on the object's edge, by chance their shares of the pixels; where patches are
@@ -98,6 +99,7 @@ def measure_maps(
         pattern_size: Share of the pixels that a pattern has.
         samples: As for `saliency_maps`.
         noise: Likewise.
+        method: Likewise.
 
     Raises:
         ValueError: if `objects` or `patterns` are not of such images, a pattern selects no pixel,
@@ -127,7 +129,7 @@ def measure_maps(
                 images[row, part] = as_eight_bits(distorted, distortion.name).cpu()
                 for one, found in ((subject, maps), (random, random_maps)):
                     found[row, part] = saliency_maps(
-                        *(one, distorted, batch.label),
+                        *(one, distorted, batch.label, method),
                         samples=samples,
                         noise=noise,
                         indices=batch.index,
@@ -197,12 +199,7 @@ def _shuffled(
         indices: (n,) int64, which test images.
     """
     batch = Batch(areas.unsqueeze(1), subject.images.labels[indices], indices)
-    return torch.stack(
-        [
-            distortion(subject, batch).squeeze(1) if isinstance(distortion, PatchShuffle) else areas
-            for distortion in distortions
-        ]
-    )
+    return torch.stack([distortion.moved(subject, batch).squeeze(1) for distortion in distortions])
 
 
 def _selected(patterns: PatternSet, pattern_size: float, labels: Tensor) -> Tensor:

@@ -104,11 +104,13 @@ class ShapeAndTexture(Measurement):
     def work(
         self, data: ImageDataModule, processes: int, times: int = 1, last: bool = False
     ) -> list[Work]:
-        """Return what it takes, without what a distortion itself takes."""
+        """Return what it takes, without what painting in other styles takes."""
         del processes, last
         total = data.count("test")
-        count = min(self.images or total, total) * (1 + len(self.distortions))
-        return [Work("distorted images", forwards=count, gradients=0).times(times)]
+        count = min(self.images or total, total)
+        forwards = count * (1 + len(self.distortions)) + len(self.cues.images if self.cues else ())
+        gradients = count * sum(distortion.gradients for distortion in self.distortions)
+        return [Work("distorted images", forwards=forwards, gradients=gradients).times(times)]
 
     def small(self) -> ShapeAndTexture:
         """Return the same on a few images."""
@@ -151,6 +153,11 @@ def conflicting_cues(
         )
         return CueConflict(MemoryImages(drawn.images, drawn.labels, drawn.textures))
     images = CueConflictImages(folder, data.image_size)
+    given, wanted = (each.pixels([0]).shape[1] for each in (images, data.test_images))
+    if given != wanted:
+        raise ValueError(
+            f"`cue_conflict`={folder} has images of {given} channels, the data have {wanted}"
+        )
     if categories is not None:
         classes = read_categories(categories, images.categories)
         if (largest := max(map(max, classes))) >= data.num_classes:

@@ -11,6 +11,7 @@ from torch import Tensor
 from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import Batch, ImageSet, to_float
+from iscp_lightning.data.pool import NO_CLASS
 from iscp_lightning.metrics.agreement import (
     accuracy,
     category_decisions,
@@ -24,6 +25,8 @@ from iscp_lightning.metrics.agreement import (
 from iscp_lightning.probes.distortion import Distortion
 from iscp_lightning.ranks import share, sum_over_ranks
 from iscp_lightning.records import Record
+
+OUTSIDE = 2  # of a distorted image whose values leave [0, 1]
 
 About = Mapping[str, str | int | float]
 
@@ -115,6 +118,7 @@ class Probed:
         if self.cues is not None and other.cues is not None:
             sides = [[c.decisions, c.shapes, c.textures] for c in (self.cues, other.cues)]
             found += _differences("shape_bias", about, shape_bias, *sides)
+            found += _differences("cue_share", about, cue_share, *sides)
         return found
 
 
@@ -139,20 +143,25 @@ def probe_classifier(
     """
     indices = torch.arange(len(subject.images)) if indices is None else indices
     labels = subject.images.labels[indices]
-    right = torch.zeros(len(distortions), len(indices), dtype=torch.int64)
+    right, broken = torch.zeros(2, len(distortions), len(indices), dtype=torch.int64)
     parts = share(torch.arange(len(indices)).split(subject.batch_size))
     with subject.bar(len(parts) * len(distortions), "distorted images") as bar:
         for part, batch in zip(parts, on_device(subject, indices, parts), strict=True):
-            for row, distortion in zip(right, distortions, strict=True):
+            for row, distortion in enumerate(distortions):
                 images = distortion(subject, batch)
-                if not (images.min() >= 0 and images.max() <= 1):
-                    low, high = images.min().item(), images.max().item()
-                    raise ValueError(
-                        f"`{distortion.name}` must return images in [0, 1], got {low:g} to {high:g}"
-                    )
-                row[part] = (subject.classify(images) == batch.label).long().cpu()
+                within = (images >= 0) & (images <= 1)
+                answers = subject.classify(images)
+                right[row, part] = (answers == batch.label).long().cpu()
+                broken[row, part] = torch.where(
+                    within.flatten(1).all(1), (answers < 0).long(), OUTSIDE
+                ).cpu()
                 bar.update()
-    still = sum_over_ranks(right).bool()
+    still, broken = sum_over_ranks(right).bool(), sum_over_ranks(broken)  # raise on every rank
+    for distortion, of in zip(distortions, broken, strict=True):
+        if (of == OUTSIDE).any():
+            raise ValueError(f"`{distortion.name}` must return images in [0, 1]")
+        if of.any():
+            raise ValueError(f"the classifier's logits are NaN for images with {distortion.name}")
     said = [(d.about, row) for d, row in zip(distortions, still, strict=True)]
     decided = None if cues is None else decide(subject, cues)
     return Probed(subject.predictions[indices] == labels, said, decided)
@@ -191,11 +200,16 @@ def decide(subject: Subject, cues: CueConflict) -> Decisions:
     parts = share(torch.arange(len(images)).split(subject.batch_size))
     for part, stored in zip(parts, images.batches(parts), strict=True):
         logits = subject.frozen(to_float(stored.image.to(subject.device))).float().cpu()
-        if cues.categories is None:
+        if logits.isnan().any():
+            decisions[part] = NO_CLASS
+        elif cues.categories is None:
             decisions[part] = logits.argmax(1)
         else:
             decisions[part] = category_decisions(logits, cues.categories)
-    return Decisions(sum_over_ranks(decisions), images.labels, images.textures)
+    decisions = sum_over_ranks(decisions)
+    if (decisions < 0).any():
+        raise ValueError("the classifier's logits are NaN for images whose cues are in conflict")
+    return Decisions(decisions, images.labels, images.textures)
 
 
 def record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class MadryModule(NaturalModule):
     @property
     def passes(self) -> tuple[int, int, int]:
         """Updates and attack steps of a training image, and attack steps of a tested one."""
-        return 1, self.attack.steps // (1 + self.alternate), self.evaluation_attack.steps
+        return 1, math.ceil(self.attack.steps / (1 + self.alternate)), self.evaluation_attack.steps
 
     def on_fit_start(self) -> None:
         """Check what can be checked before the first step.

@@ -34,6 +34,9 @@ def test_two_classifiers_are_probed_and_compared(capsys):
     main(["probe", "--classifiers", "runs/n0", "runs/n1", *CPU, *few, "--run", "p"])
     shown = capsys.readouterr().out
     assert "saturation 1024 *" in shown
+    head, rule, first, *_ = Path("runs/p/probe.md").read_text().splitlines()
+    assert (head, rule) == ("|  | n0 | n1 |", "| --- | --- | --- |")
+    assert first.startswith("| clean accuracy | 0.")
     with Path("runs/p/probe.csv").open() as file:
         rows = list(csv.DictReader(file))
     records = json.loads(Path("runs/p/results.json").read_text())["records"]
@@ -57,6 +60,19 @@ def test_two_classifiers_are_probed_and_compared(capsys):
 
 
 @pytest.mark.usefixtures("_runs")
+def test_maps_are_compared_with_patterns_of_the_same_classifier(capsys):
+    quick = ["--model.search.search_epochs", "1", "--model.search.canvas", "white"]
+    quick += ["--trainer.logger", "false", "--model.measure_canvases", "winners"]
+    main(["search", "--from", "runs/n0", *quick, *CPU, "--run", "s"])
+    few = ["--images", "10", "--maps", "1", "--patterns", "runs/s"]
+    main(["probe", "--classifiers", "runs/n0", *few, *CPU, "--run", "p"])
+    records = json.loads(Path("runs/p/results.json").read_text())["records"]
+    assert {"saliency_overlap", "chance_saliency_overlap"} <= {r["measure"] for r in records}
+    said = refused(capsys, "--classifiers", "runs/n1", *few)
+    assert "`--patterns`: those given for n1 were searched in another classifier" in said
+
+
+@pytest.mark.usefixtures("_runs")
 def test_distortions_are_named_in_words_and_in_yaml(capsys):
     Path("p.yaml").write_text(
         "distortions:\n- Greyscale\n- {class_path: LowPass, init_args: {radius: 3}}\n"
@@ -77,6 +93,8 @@ def test_what_cannot_be_probed_is_refused_before_anything_runs(capsys):
         said = refused(capsys, "--classifiers", "c.safetensors", "--data.source", "Shapes")
         assert words in said
     shapes = ["--data.source", "Shapes", "--classifiers", WEIGHTS]
+    again = [*shapes, WEIGHTS]
+    assert "`--classifiers` must differ from each other" in refused(capsys, *again)
     assert "`maps` must be 0 or more, got -1" in refused(capsys, *shapes, "--maps", "-1")
     two = [*shapes, "--patterns", "runs/a", "runs/b"]
     assert "`--patterns` names 2 searches for 1 classifiers" in refused(capsys, *two)

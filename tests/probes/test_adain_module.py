@@ -145,4 +145,4 @@ def test_the_configuration_trains_and_its_network_stylises(capsys):
     stylised = json.dumps({"class_path": "Stylised", "init_args": network})
     words = ["--distortions", stylised, "--images", "10", *few]
     main(["probe", "--classifiers", weights, *words, "--run", "p"])
-    assert "stylised 1 *" in capsys.readouterr().out
+    assert "stylised 1 textures *" in capsys.readouterr().out

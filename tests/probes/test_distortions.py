@@ -59,7 +59,7 @@ def test_saturation_of_single_values():
     assert found.tolist() == pytest.approx([0, 0.5 - math.sqrt(0.8) / 2, 0.5, 0.8, 1])
     assert torch.allclose(saturate(values, 2), values)
     assert saturate(values, 1)[0, 0, 0].tolist() == pytest.approx([0, 0.18, 0.5, 0.5648, 1])
-    assert saturate(values, math.inf)[0, 0, 0].tolist() == [0, 0, 0.5, 1, 1]
+    assert saturate(values, 1e9)[0, 0, 0].tolist() == pytest.approx([0, 0, 0.5, 1, 1])
 
 
 def test_a_permutation_moves_tiles_as_it_says():
@@ -211,6 +211,8 @@ def test_the_default_attack():
     assert attack == PGD("8/255", "2/255", 20, "linf", random_start=False)
     with pytest.raises(ValueError, match="`attack` must have random_start=False"):
         Adversarial(PGD())
+    with pytest.raises(ValueError, match=r"must reach its epsilon: 20 steps of 0\.00784"):
+        Adversarial(PGD(0.5, steps=20, norm="l2", random_start=False))
 
 
 EVERY: list[Distortion] = [
@@ -246,8 +248,8 @@ def test_what_records_are_about():
     assert len(set(names.values())) == len(names)
 
 
-@pytest.mark.parametrize("value", [0, -1.0, math.nan])
-def test_numbers_that_are_not_above_zero(value: float):
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf])
+def test_numbers_that_are_not_above_zero_or_not_finite(value: float):
     images = random_images(1, 3, 4, 4)
     for name, calls in (
         ("p", (Saturation, lambda v: saturate(images, v))),
@@ -255,7 +257,9 @@ def test_numbers_that_are_not_above_zero(value: float):
         ("radius", (lambda v: low_pass(images, v), lambda v: high_pass(images, v))),
     ):
         for call in calls:
-            with pytest.raises(ValueError, match=f"`{name}` must be above 0, got {value}"):
+            with pytest.raises(
+                ValueError, match=f"`{name}` must be above 0 and finite, got {value}"
+            ):
                 call(value)
 
 

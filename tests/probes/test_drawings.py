@@ -76,4 +76,5 @@ def test_the_course_has_a_curve_for_what_every_epoch_measured():
 def test_words():
     assert words(Record("shape_bias", 0)) == "shape bias"
     assert words(Record("accuracy", 0, {"distortion": "edges"})) == "edges"
-    assert words(Record("accuracy", 0, {"distortion": "low-pass", "strength": 8.0})) == "low-pass 8"
+    about = {"classifier": "a", "distortion": "stylised", "strength": 1.0, "styles": "textures"}
+    assert words(Record("accuracy", 0, about)) == "stylised 1 textures"
