@@ -40,7 +40,6 @@ VARIANTS = {  # name of a search: its options
         *("--model.search.variant", "UniversalPerturbation"),
         *("--model.search.variant.epsilon", "32/255"),
     ],
-    "negative": ["--model.search.canvas", "negative"],
     "random": ["--model.search.canvas", "random"],
     "weak_variation": [
         *("--model.search.variant", "TotalVariation"),
