@@ -211,7 +211,8 @@ def table(claims: Sequence[Mapping[str, Any]], stored: Stored) -> list[str]:
             found, said = "", "not run"
         else:
             ((low, high),) = mean_interval(values.unsqueeze(1)).tolist()
-            found = f"{values.nanmean():.3f} [{low:.3f}, {high:.3f}], {len(values)} values"
+            ends = f" [{low:.3f}, {high:.3f}], {len(values)} values" if len(values) > 1 else ""
+            found = f"{values.nanmean():.3f}{ends}"
             said = verdict(claim, low, high) if len(values) >= FEWEST else "too few"
         bounds = [f"{word} {claim[word]:g}" for word in ("above", "below") if word in claim]
         cells = [str(number), claim["where"], claim["claim"], claim["number"], ", ".join(bounds)]
