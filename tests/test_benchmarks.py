@@ -29,6 +29,7 @@ def test_there_is_a_row_for_each():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", TINY)
 def test_the_last_line_is_json(name, tmp_path):
     script, *options = name.split()

@@ -75,6 +75,7 @@ def test_all_pairs_of_searches_and_their_classifiers(capsys):
         assert float(row["robust_accuracy"]) <= float(row["clean_accuracy"])
     assert {path.stem for path in Path("runs/t/figures").iterdir()} == {
         *("mean_predictive_power_5", "mean_predictive_power_10"),
+        *("mean_attack_success_rate_5", "mean_attack_success_rate_10"),
         *("robust_accuracy_5", "robust_accuracy_10"),
     }
     text = capsys.readouterr().out
