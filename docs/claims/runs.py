@@ -57,7 +57,7 @@ VARIANTS = {  # name of a search: its options
 }
 DESCRIBED = ("positive", "white", "total_variation", "learned_canvas")
 QUICK = ["--model.search.schedule", "quick", "--model.search.canvases_per_class", "3"]
-POSITIVE_SIZES = [f"[{SMALL},{USUAL},{LARGE}]"]
+SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 PLAIN_SGD = [
     *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"),
     *("--model.optimizer.momentum", "0.9", "--model.optimizer.weight_decay", "5e-4"),
@@ -119,9 +119,7 @@ def commands() -> dict[str, list[str]]:
             *("--model.classifier", f"runs/start_{seed}/checkpoints/last.ckpt", *PLAIN_SGD),
             *("--trainer.max_epochs", "4", "--data.augmentation.crop_padding", "2"),
         ]
-        made[f"positive_adversarial_{seed}"] = search(
-            f"adversarial_{seed}", seed, [], *POSITIVE_SIZES
-        )
+        made[f"positive_adversarial_{seed}"] = search(f"adversarial_{seed}", seed, [], SIZES)
         made[f"described_adversarial_{seed}"] = describe(f"positive_adversarial_{seed}")
     for seed in SEEDS:
         early = ["fit", "--seed_everything", str(20 + seed), "--trainer.callbacks", "[]"]
@@ -140,7 +138,7 @@ def searches(network: str, seed: int, variants: Sequence[str]) -> dict[str, list
     """Return searches of one network."""
     found = {}
     for name in variants:
-        sizes = "[1.0]" if name.startswith("perturbation") else POSITIVE_SIZES[0]
+        sizes = "[1.0]" if name.startswith("perturbation") else SIZES
         found[f"{name}_{seed}"] = search(network, seed, VARIANTS[name], sizes)
     return found
 

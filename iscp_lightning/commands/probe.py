@@ -6,7 +6,8 @@ Examples:
 
 Options that matter:
     --classifiers runs/NAME FILE  runs, or weights files; they are compared with each other
-    --from runs/NAME              a run, or a weights file, that says the images; else the first run
+    --from runs/NAME              a run, or a weights file, that says the images; else the first
+                                  of the classifiers
     -c FILE                       a configuration; of several, the later wins
     --distortions Greyscale Edges
                                   Saturation, PatchShuffle, LowPass, HighPass, Greyscale, Edges,
@@ -22,14 +23,11 @@ Options that matter:
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from iscp_lightning.arguments import typed
 from iscp_lightning.classifiers import classifier_hash
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.commands._earlier import Earlier, read_earlier
@@ -40,39 +38,37 @@ from iscp_lightning.commands._measuring import (
     configuration,
     load_network,
     load_patterns,
-    run_of,
     short_names,
 )
 from iscp_lightning.data.objects import objects_of
-from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.messages import fail
-from iscp_lightning.patterns.tables import markdown, number, table
+from iscp_lightning.patterns.tables import markdown
 from iscp_lightning.probes import Distortion
-from iscp_lightning.probes.drawings import plane_figure, strength_figures, words
-from iscp_lightning.probes.maps import Mapped, measure_maps
+from iscp_lightning.probes.drawings import plane_figure, strength_figures
+from iscp_lightning.probes.maps import Mapped, mapped_images, measure_maps
 from iscp_lightning.probes.measurement import ShapeAndTexture
 from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.probe import Probed
+from iscp_lightning.probes.report import (
+    lines_of,
+    overview,
+    records_of,
+    strongest,
+    write_records,
+)
 from iscp_lightning.probes.saliency import Method, randomised
-from iscp_lightning.records import Findings, Record
+from iscp_lightning.records import Findings
 from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
-from iscp_lightning.seeds import derived_seed
 
-FIRST = ("classifier", "other", "distortion", "strength")  # columns of the table
 SAMPLES, DRY_SAMPLES = 100, 2  # of SmoothGrad
 SHOWN_IMAGES = 4
-SHOWN = ("clean_accuracy", "generalisation", "shape_bias", "cue_share")  # on the screen
-LAST = ("measure", "value", "low", "high")
 
 
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
-    """Return the measuring on the images of `--from`, or of the first run among the classifiers."""
-    given = list(arguments)
-    if earlier is None and "--classifiers" in given:
-        place = next(iter(given[given.index("--classifiers") + 1 :]), "")
-        earlier = run_of(place) if Path(place).exists() else None
-        if earlier is None and Path(place).is_file() and "--data.source" not in given:
-            earlier = read_earlier(place)
+    """Return the measuring on the images of `--from`, else of the first classifier if it says."""
+    place = typed("classifiers", arguments)
+    if earlier is None and place and Path(place).exists():
+        earlier = read_earlier(place)
     return configuration(earlier)
 
 
@@ -155,7 +151,7 @@ def probe(
         ]
         if may_write(trainer):
             folder = experiment.run.folder
-            write_table(folder / "probe.csv", records)
+            write_records(folder / "probe.csv", records)
             with atomic_path(folder / "probe.md") as temporary:
                 temporary.write_text(markdown(*overview(found, records)))
             drawn = strength_figures(records, "accuracy")
@@ -179,77 +175,3 @@ def probe(
     model.measure = measure
     trainer.test(model, datamodule=data, verbose=False)
     experiment.report()
-
-
-def mapped_images(subject: Subject, count: int) -> Tensor:
-    """Return the test images whose saliency is mapped, (n,) int64."""
-    return stratified_choice(
-        subject.images.labels, count, derived_seed(subject.seed, "saliency maps")
-    )
-
-
-def strongest(distortions: Sequence[Distortion]) -> list[Distortion]:
-    """Return the last listed distortion of each kind: saliency is mapped under few of them."""
-    kinds = {
-        tuple(item for item in distortion.about.items() if item[0] != "strength"): distortion
-        for distortion in distortions
-    }
-    return list(kinds.values())
-
-
-def records_of(found: Mapping[str, Probed]) -> list[Record]:
-    """Return the numbers of every classifier, then those of every pair."""
-    records = [
-        record for name, probed in found.items() for record in probed.records({"classifier": name})
-    ]
-    for one, other in combinations(found, 2):
-        about = {"classifier": one, "other": other}
-        records += found[one].compared_with(found[other], about)
-    return records
-
-
-def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str]:
-    """Return the tables on the screen: accuracy and generalisation, and what differs surely."""
-    lines = [table(*overview(found, records))]
-    images = len(next(iter(found.values())).clean)
-    lines.append(f"* share still right, of the images that are right as they are; {images} images")
-    lines.append("95 % intervals over the images")
-    for record in records:
-        low, high = record.interval or (0, 0)
-        if record.measure.endswith("_difference") and (low > 0 or high < 0):
-            sides = f"{record.about['classifier']} - {record.about['other']}"
-            what = record.measure.removesuffix("_difference").replace("_", " ")
-            of = f", {words(record)}" if "distortion" in record.about else ""
-            lines.append(f"{what}{of}: {sides} = {with_interval(record)}")
-    return lines
-
-
-def overview(
-    found: Mapping[str, Probed], records: Sequence[Record]
-) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows of the table of classifiers; `*` marks generalisation."""
-    rows: dict[str, dict[str, str]] = {}
-    for record in records:
-        if "other" not in record.about and record.measure in SHOWN:
-            name = f"{words(record)}{' *' if record.measure == 'generalisation' else ''}"
-            rows.setdefault(name, {})[str(record.about["classifier"])] = with_interval(record)
-    return ["", *found], [[name, *(of[each] for each in found)] for name, of in rows.items()]
-
-
-def with_interval(record: Record) -> str:
-    """Return a value and its interval."""
-    low, high = record.interval or (None, None)
-    return f"{number(record.value)} ({number(low)} to {number(high)})"
-
-
-def write_table(path: Path, records: Sequence[Record]) -> None:
-    """Write records as a CSV table, atomically; NaN becomes an empty cell."""
-    columns = dict.fromkeys([*FIRST, *(key for record in records for key in record.about), *LAST])
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        for record in records:
-            low, high = record.interval or ("", "")
-            row = {**record.about, "measure": record.measure, "value": record.value}
-            row |= {"low": low, "high": high}
-            writer.writerow({key: "" if value != value else value for key, value in row.items()})

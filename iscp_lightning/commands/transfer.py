@@ -20,11 +20,9 @@ Options that matter:
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -48,7 +46,7 @@ from iscp_lightning.messages import fail
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.portraits import transfer_figures
-from iscp_lightning.patterns.tables import by_row, table
+from iscp_lightning.patterns.tables import by_row, table, write_csv
 from iscp_lightning.patterns.transfer import (
     RELATED,
     measure_transfer,
@@ -56,7 +54,7 @@ from iscp_lightning.patterns.transfer import (
     weight_correlation,
 )
 from iscp_lightning.records import Findings
-from iscp_lightning.runs import atomic_path, may_write, provenance, save_figure
+from iscp_lightning.runs import may_write, provenance, save_figure
 
 SIZES = (0.01, 0.02, 0.05)
 KEYS = ("patterns", "classifier", "pattern_size")
@@ -130,7 +128,7 @@ def transfer(
         rows = by_row(records, KEYS)
         if may_write(trainer):
             folder = experiment.run.folder
-            write_table(folder / "transfer.csv", rows)
+            write_csv(folder / "transfer.csv", [*KEYS, *COLUMNS], rows)
             for name, figure in transfer_figures(rows).items():
                 save_figure(folder / "figures" / f"{name}.png", figure)
         return Findings(
@@ -210,12 +208,3 @@ def warn_if_related(networks: Mapping[str, nn.Module], hashes: Mapping[str, str]
             "transfer between others",
             stacklevel=2,
         )
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as a CSV table, atomically; NaN becomes an empty cell."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*KEYS, *COLUMNS])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: "" if value != value else value for key, value in row.items()})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from iscp_lightning.records import Record
+from iscp_lightning.runs import atomic_path
 
 
 def number(value: float | None) -> str:
@@ -57,6 +60,15 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a CSV table, atomically; NaN and what a row lacks become empty cells."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: "" if value != value else value for key, value in row.items()})
 
 
 def by_row(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from iscp_lightning.patterns.attribution import attention_within
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.probes.distortion import Distortion
 from iscp_lightning.probes.distortions import Clean
-from iscp_lightning.probes.probe import About, on_device
+from iscp_lightning.probes.probe import About
 from iscp_lightning.probes.saliency import Method, randomised, saliency_maps
 from iscp_lightning.ranks import share, sum_over_ranks
 from iscp_lightning.records import Record
@@ -106,8 +106,7 @@ def measure_maps(
             a map is not finite or the network has no weights to draw.
     """
     labels = subject.images.labels
-    if indices is None:
-        indices = stratified_choice(labels, IMAGES, derived_seed(subject.seed, "saliency maps"))
+    indices = mapped_images(subject) if indices is None else indices
     shape = tuple(subject.images.pixels([0]).shape[1:])
     _require_fitting(subject, shape, objects, patterns)
     distortions = [Clean(), *(each for each in distortions if not isinstance(each, Clean))]
@@ -122,8 +121,10 @@ def measure_maps(
     images = torch.zeros(*size, *shape, dtype=torch.uint8)
     maps, random_maps = torch.zeros(2, *size, *shape[1:])
     parts = share(torch.arange(len(indices)).split(DISTORTED_TOGETHER))
+    mine = indices[torch.cat([indices[:0], *parts])]
     with subject.bar(len(parts) * len(distortions), "saliency maps") as bar:
-        for part, batch in zip(parts, on_device(subject, indices, parts), strict=True):
+        batches = subject.batches(mine, DISTORTED_TOGETHER)
+        for part, batch in zip(parts, batches, strict=True):
             for row, distortion in enumerate(distortions):
                 distorted = distortion(subject, batch)
                 images[row, part] = as_eight_bits(distorted, distortion.name).cpu()
@@ -159,6 +160,12 @@ def measure_maps(
         chance["saliency_overlap"] = by_chance.where(by_chance > 0, torch.nan)
     abouts = [each.about for each in distortions]
     return Mapped(labels[indices], subject.class_names, abouts, images, maps, values, chance)
+
+
+def mapped_images(subject: Subject, count: int = IMAGES) -> Tensor:
+    """Return test images whose saliency is mapped, as many of each class, (n,) int64."""
+    drawn = derived_seed(subject.seed, "saliency maps")
+    return stratified_choice(subject.images.labels, count, drawn)
 
 
 def _require_fitting(

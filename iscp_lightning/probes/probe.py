@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.subject import Subject
-from iscp_lightning.data.images import Batch, ImageSet, to_float
+from iscp_lightning.data.images import ImageSet, to_float
 from iscp_lightning.data.pool import NO_CLASS
 from iscp_lightning.metrics.agreement import (
     accuracy,
@@ -59,6 +59,11 @@ class Decisions:
     shapes: Tensor
     textures: Tensor
 
+    @property
+    def answers(self) -> list[Tensor]:
+        """What `shape_bias` and `cue_share` take."""
+        return [self.decisions, self.shapes, self.textures]
+
 
 @dataclass(frozen=True)
 class Probed:
@@ -89,9 +94,8 @@ class Probed:
             found.append(record("accuracy", both, accuracy, [right]))
             found.append(record("generalisation", both, generalisation, [right, self.clean]))
         if self.cues is not None:
-            answers = [self.cues.decisions, self.cues.shapes, self.cues.textures]
-            found.append(record("shape_bias", about, shape_bias, answers))
-            found.append(record("cue_share", about, cue_share, answers))
+            found.append(record("shape_bias", about, shape_bias, self.cues.answers))
+            found.append(record("cue_share", about, cue_share, self.cues.answers))
         return found
 
     def compared_with(self, other: Probed, about: About) -> list[Record]:
@@ -104,21 +108,20 @@ class Probed:
             other: What the other said of the same images.
             about: What all of them are about, such as both classifiers' names.
         """
-        found = _differences("clean_accuracy", about, accuracy, [self.clean], [other.clean])
+        found = [_difference("clean_accuracy", about, accuracy, [self.clean], [other.clean])]
         found.append(
             record("error_consistency", about, error_consistency, [self.clean, other.clean])
         )
         for (of, ours), (_, theirs) in zip(self.distorted, other.distorted, strict=True):
             both = {**about, **of}
-            found += _differences("accuracy", both, accuracy, [ours], [theirs])
-            found += _differences(
-                "generalisation", both, generalisation, [ours, self.clean], [theirs, other.clean]
-            )
+            found.append(_difference("accuracy", both, accuracy, [ours], [theirs]))
+            sides = [ours, self.clean], [theirs, other.clean]
+            found.append(_difference("generalisation", both, generalisation, *sides))
             found.append(record("error_consistency", both, error_consistency, [ours, theirs]))
         if self.cues is not None and other.cues is not None:
-            sides = [[c.decisions, c.shapes, c.textures] for c in (self.cues, other.cues)]
-            found += _differences("shape_bias", about, shape_bias, *sides)
-            found += _differences("cue_share", about, cue_share, *sides)
+            cues = self.cues.answers, other.cues.answers
+            found.append(_difference("shape_bias", about, shape_bias, *cues))
+            found.append(_difference("cue_share", about, cue_share, *cues))
         return found
 
 
@@ -145,8 +148,10 @@ def probe_classifier(
     labels = subject.images.labels[indices]
     right, broken = torch.zeros(2, len(distortions), len(indices), dtype=torch.int64)
     parts = share(torch.arange(len(indices)).split(subject.batch_size))
+    mine = indices[torch.cat([indices[:0], *parts])]
     with subject.bar(len(parts) * len(distortions), "distorted images") as bar:
-        for part, batch in zip(parts, on_device(subject, indices, parts), strict=True):
+        batches = subject.batches(mine, subject.batch_size)
+        for part, batch in zip(parts, batches, strict=True):
             for row, distortion in enumerate(distortions):
                 images = distortion(subject, batch)
                 within = (images >= 0) & (images <= 1)
@@ -165,19 +170,6 @@ def probe_classifier(
     said = [(d.about, row) for d, row in zip(distortions, still, strict=True)]
     decided = None if cues is None else decide(subject, cues)
     return Probed(subject.predictions[indices] == labels, said, decided)
-
-
-def on_device(subject: Subject, indices: Tensor, parts: Sequence[Tensor]) -> Iterator[Batch]:
-    """Yield test images in parts, float32 in [0, 1] on the device.
-
-    Args:
-        subject: The test images.
-        indices: (n,) int64, which of them.
-        parts: Positions in `indices`.
-    """
-    for stored in subject.images.batches([indices[part] for part in parts]):
-        image, label = (each.to(subject.device) for each in (stored.image, stored.label))
-        yield stored._replace(image=to_float(image), label=label)
 
 
 @torch.no_grad()
@@ -220,13 +212,13 @@ def record(
     return Record(measure, float(statistic(*answers)), about, (low, high))
 
 
-def _differences(
+def _difference(
     measure: str,
     about: About,
     statistic: Callable[..., Tensor],
     first: Sequence[Tensor],
     second: Sequence[Tensor],
-) -> list[Record]:
+) -> Record:
     low, high = difference_interval(statistic, first, second).tolist()
     value = float(statistic(*first) - statistic(*second))
-    return [Record(f"{measure}_difference", value, about, (low, high))]
+    return Record(f"{measure}_difference", value, about, (low, high))

@@ -1,0 +1,82 @@
+"""What a probe of several classifiers says: records, tables and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from iscp_lightning.patterns.tables import number, table, write_csv
+from iscp_lightning.probes.distortion import Distortion
+from iscp_lightning.probes.drawings import words
+from iscp_lightning.probes.probe import Probed
+from iscp_lightning.records import Record
+
+FIRST = ("classifier", "other", "distortion", "strength")  # columns of the table
+LAST = ("measure", "value", "low", "high")
+SHOWN = ("clean_accuracy", "generalisation", "shape_bias", "cue_share")  # on the screen
+
+
+def strongest(distortions: Sequence[Distortion]) -> list[Distortion]:
+    """Return the last listed distortion of each kind: saliency is mapped under few of them."""
+    kinds = {
+        tuple(item for item in distortion.about.items() if item[0] != "strength"): distortion
+        for distortion in distortions
+    }
+    return list(kinds.values())
+
+
+def records_of(found: Mapping[str, Probed]) -> list[Record]:
+    """Return the numbers of every classifier, then those of every pair."""
+    records = [
+        record for name, probed in found.items() for record in probed.records({"classifier": name})
+    ]
+    for one, other in combinations(found, 2):
+        about = {"classifier": one, "other": other}
+        records += found[one].compared_with(found[other], about)
+    return records
+
+
+def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str]:
+    """Return the tables on the screen: accuracy and generalisation, and what differs surely."""
+    lines = [table(*overview(found, records))]
+    images = len(next(iter(found.values())).clean)
+    lines.append(f"* share still right, of the images that are right as they are; {images} images")
+    lines.append("95 % intervals over the images")
+    for record in records:
+        low, high = record.interval or (0, 0)
+        if record.measure.endswith("_difference") and (low > 0 or high < 0):
+            sides = f"{record.about['classifier']} - {record.about['other']}"
+            what = record.measure.removesuffix("_difference").replace("_", " ")
+            of = f", {words(record)}" if "distortion" in record.about else ""
+            lines.append(f"{what}{of}: {sides} = {with_interval(record)}")
+    return lines
+
+
+def overview(
+    found: Mapping[str, Probed], records: Sequence[Record]
+) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of classifiers; `*` marks generalisation."""
+    rows: dict[str, dict[str, str]] = {}
+    for record in records:
+        if "other" not in record.about and record.measure in SHOWN:
+            name = f"{words(record)}{' *' if record.measure == 'generalisation' else ''}"
+            rows.setdefault(name, {})[str(record.about["classifier"])] = with_interval(record)
+    return ["", *found], [[name, *(of[each] for each in found)] for name, of in rows.items()]
+
+
+def with_interval(record: Record) -> str:
+    """Return a value and its interval."""
+    low, high = record.interval or (None, None)
+    return f"{number(record.value)} ({number(low)} to {number(high)})"
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Write records as a CSV table, a row each."""
+    columns = dict.fromkeys([*FIRST, *(key for record in records for key in record.about), *LAST])
+    rows = []
+    for record in records:
+        low, high = record.interval or ("", "")
+        found = {"measure": record.measure, "value": record.value, "low": low, "high": high}
+        rows.append({**record.about, **found})
+    write_csv(path, list(columns), rows)
