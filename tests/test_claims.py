@@ -96,3 +96,7 @@ def test_runs_are_made_with_those_that_they_need():
         "adversarial_1",
         "start_1",
     }
+
+
+def test_a_run_named_like_a_command_does_not_need_itself():
+    assert {"transfer", "all_badnets_square", "natural_1"} <= set(runs.needed(["transfer"]))

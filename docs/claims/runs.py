@@ -193,7 +193,7 @@ def needed(names: Sequence[str]) -> list[str]:
     """Return runs and the runs that they need: those that their arguments name."""
     every, found = commands(), dict.fromkeys(names)
     for name in names:
-        of = {part.removeprefix("runs/").partition("/")[0] for part in every[name]}
+        of = {part.split("/")[1] for part in every[name] if part.startswith("runs/")}
         found |= dict.fromkeys(needed([other for other in every if other in of]))
     return list(found)
 

@@ -191,12 +191,12 @@ def match_features(
     """
     with features_of(classifier) as features:
         with torch.no_grad():
-            wanted = features(originals)
+            wanted, _ = features(originals)
         images = starts
         for _ in range(settings.steps):
             images = images.detach().requires_grad_()
             with torch.enable_grad():
-                distance = (features(images) - wanted).norm(dim=1).sum()
+                distance = (features(images)[0] - wanted).norm(dim=1).sum()
                 (gradient,) = torch.autograd.grad(distance, images)
             moved = ascend(images.detach(), -gradient, settings.step_size, "l2")
             images = project(moved, starts, settings.epsilon, "l2")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def features_of(classifier: nn.Module) -> Iterator[Any]:
-    """Yield a function from images to penultimate features: the input of the last `nn.Linear`.
+    """Yield a function from images to (features, logits): features enter the last `nn.Linear`.
 
     Args:
         classifier: Any module with a final linear layer, such as every timm ResNet.
@@ -25,10 +25,10 @@ def features_of(classifier: nn.Module) -> Iterator[Any]:
     caught: list[Tensor] = []
     handle = layers[-1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
 
-    def features(images: Tensor) -> Tensor:
+    def features(images: Tensor) -> tuple[Tensor, Tensor]:
         caught.clear()
-        classifier(images)
-        return caught[0].flatten(1)
+        logits = classifier(images)
+        return caught[0].flatten(1), logits
 
     try:
         yield features

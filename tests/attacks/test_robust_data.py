@@ -51,8 +51,9 @@ def test_the_ball_is_kept():
 def test_penultimate_features_are_the_input_of_the_last_linear_layer(trained):
     given = torch.rand(3, 3, 32, 32)
     with features_of(trained) as features, torch.no_grad():
-        found = features(given)
+        found, logits = features(given)
         assert torch.equal(trained.network.fc(found), trained(given))
+        assert torch.equal(logits, trained(given))
     assert found.shape == (3, 64)
     assert not trained.network.fc._forward_pre_hooks
     with pytest.raises(ValueError, match=r"no nn\.Linear"), features_of(nn.Conv2d(3, 3, 1)):
