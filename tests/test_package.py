@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import iscp_lightning
@@ -23,14 +24,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
 LAYERS = ["runs", "records", "work", "seeds", "ranks", "figures", "internals"]
 LAYERS += ["data", "classifiers", "measurement", "attacks", "metrics", "training"]
-LAYERS += ["patterns", "probes", "callbacks"]
+LAYERS += ["patterns", "probes", "inversion", "callbacks"]
 LAYERS += ["loggers", "messages", "arguments", "trainer"]
 LAYERS += ["commands", "cli", "__main__"]
 SHELLS = {  # what may load Lightning: all else is mathematics, and must not
     *("cli", "internals", "trainer", "arguments", "loggers", "messages", "__main__"),
     "data.datamodule",
     *("patterns.module", "patterns.strategy", "patterns.limits"),
-    "probes.module",
+    *("probes.module", "inversion.module"),
 }
 SHELL_ROOMS = ("training", "callbacks", "commands")
 
@@ -151,6 +152,20 @@ def test_every_training_runs_small_with_a_snapshot(config):
         ]
         + (["--data.poison.trigger.size", "3"] if "badnets" in config.stem else [])
     )
+
+
+@pytest.mark.parametrize(("threshold", "epochs"), [("-1", 1), ("2", 6)])
+def test_an_underfit_training_stops_at_its_accuracy_alone(threshold, epochs):
+    main(
+        [
+            *("fit", "-c", str(ROOT / "tests" / "configs" / "small.yaml"), "--run", "r"),
+            *("-c", str(ROOT / "configs" / "overlay" / "underfit.yaml")),
+            *("--trainer.callbacks.stopping_threshold", threshold, "--trainer.max_epochs", "6"),
+        ]
+    )
+    last = torch.load("runs/r/checkpoints/last.ckpt", weights_only=True)
+    assert last["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == epochs
+    assert Path("runs/r/results.json").is_file()
 
 
 def test_the_classes_of_the_paper_are_fifty_of_imagenet(capsys):

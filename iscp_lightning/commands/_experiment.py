@@ -45,7 +45,7 @@ HARMLESS = (
 )
 ROOMS = (
     *("data", "training", "callbacks", "patterns.module", "patterns.measurement"),
-    *("probes", "probes.module"),
+    *("probes", "probes.module", "inversion.module"),
 )
 TYPED_ONLY = {"resume": None, "overwrite": False}  # a configuration has no say in these
 Module = TypeVar("Module", bound=L.LightningModule)

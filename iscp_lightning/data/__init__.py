@@ -1,6 +1,7 @@
 """Data sources, image sets, augmentation and the Lightning data module."""
 
 from iscp_lightning.data.augment import Augmentation
+from iscp_lightning.data.drawn import Noise, Shapes
 from iscp_lightning.data.images import Batch, FileImages, ImageSet, MemoryImages
 from iscp_lightning.data.poison import Poison
 from iscp_lightning.data.robust import RobustData
@@ -12,8 +13,6 @@ from iscp_lightning.data.sources import (
     FashionMNIST,
     ImageFolder,
     ImageSource,
-    Noise,
-    Shapes,
 )
 from iscp_lightning.data.triggers import Trigger
 

@@ -12,10 +12,11 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset
 
 from iscp_lightning.data.augment import Augmentation
+from iscp_lightning.data.drawn import Shapes
 from iscp_lightning.data.images import Batch, ChosenImages, ImageSet, as_is, to_float
 from iscp_lightning.data.poison import Poison, PoisonedImages
 from iscp_lightning.data.pool import require_pool, unlabelled
-from iscp_lightning.data.sources import ImageSource, Shapes
+from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import EpochOrder, stratified_split
 from iscp_lightning.seeds import derived_seed, named_generator
 

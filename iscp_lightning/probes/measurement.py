@@ -14,7 +14,7 @@ from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.cue_conflict import CueConflictImages, read_categories
 from iscp_lightning.data.images import MemoryImages
 from iscp_lightning.data.shapes import draw_shapes
-from iscp_lightning.data.sources import Shapes
+from iscp_lightning.data.drawn import Shapes
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.measurement import Measurement
 from iscp_lightning.probes.distortion import Distortion
@@ -43,7 +43,7 @@ class ShapeAndTexture(Measurement):
             patch-shuffle with 2 and 4 tiles a side.
         images: Number of test images, as many of each class; None means all.
         cue_conflict: Folder of images `<shape>/<shape>N-<texture>M.jpg`; None for those that
-            `Shapes` draws, and none for other data.
+            `Shapes` draws where its classes are shapes, and none for other data.
         categories: JSON file {category: [class indices]} for the folder; None where the folder's
             categories are the names of classes.
 
@@ -134,6 +134,8 @@ def conflicting_cues(
 ) -> CueConflict | None:
     """Return images whose cues are in conflict: of a folder, or drawn by `Shapes`; else None.
 
+    `Shapes` draws them where its classes are shapes.
+
     Args:
         data: The images that the classifier is made for.
         folder: Images in the published naming.
@@ -146,7 +148,7 @@ def conflicting_cues(
         if categories is not None:
             raise ValueError("`categories` goes with `cue_conflict`, a folder of images")
         source = data.source
-        if not isinstance(source, Shapes):
+        if not isinstance(source, Shapes) or source.labels != "shape":
             return None
         drawn = draw_shapes(
             CONFLICTING, size=source.image_size[0], seed=3 * source.seed + 2, cue_conflict=True

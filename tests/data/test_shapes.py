@@ -12,15 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iscp_lightning.data.shapes import (
-    _SHAPES,
-    _TEXTURES,
+from iscp_lightning.data.drawing import (
+    FILLS,
+    OUTLINES,
     SHAPES,
     TEXTURES,
-    _contrasting_colours,
-    draw_shapes,
-    shape_masks,
+    contrasting_colours,
 )
+from iscp_lightning.data.shapes import draw_shapes, shape_factors, shape_masks
 
 
 def _silhouettes(images: Tensor) -> Tensor:
@@ -161,6 +160,34 @@ def test_masks_are_those_of_any_textures() -> None:
         shape_masks(3, size=7)
 
 
+def test_masks_can_be_drawn_anew_from_the_factors() -> None:
+    # 300 pictures are more than one chunk of the drawing
+    labels = draw_shapes(300, seed=3).labels
+    masks, factors = shape_masks(300, seed=3), shape_factors(300, seed=3)
+    columns, rows = np.meshgrid(np.arange(32), np.arange(32))
+    for i, label in enumerate(labels):
+        x, y, radius, angle = (float(each[i]) for each in factors[:4])
+        point = ((columns - x) + 1j * (y - rows)) / radius * np.exp(-1j * angle)
+        distance = OUTLINES[SHAPES[label]](point.real, point.imag)
+        certain = np.abs(distance) > 1e-3
+        assert np.array_equal(masks[i].numpy()[certain], distance[certain] < 0), i
+
+
+def test_factors_tell_the_colours() -> None:
+    drawn = draw_shapes(400, seed=2, texture_correlation=1)
+    masks, factors = shape_masks(400, seed=2), shape_factors(400, seed=2)
+    assert all(each.dtype == torch.float32 for each in factors)
+    for i, texture in enumerate(drawn.textures):
+        pixels, inside = drawn.images[i].float() / 255, masks[i]
+        # noise and slope, which are at most 0.16 either way, leave the median about where it is
+        outside = pixels[:, ~inside].median(1).values
+        torch.testing.assert_close(outside, factors.background[i], atol=0.1, rtol=0)
+        shown = {"plain": [factors.first], "gradient": []}  # neither of its colours is sure to be
+        for colours in shown.get(TEXTURES[texture], [factors.first, factors.second]):
+            nearest = (pixels[:, inside].T - colours[i]).abs().amax(1).min()
+            assert nearest < 0.01, TEXTURES[texture]
+
+
 def test_silhouette_stands_out_in_every_texture() -> None:
     drawn = draw_shapes(1000, texture_correlation=0.1, seed=5)
     plain = draw_shapes(1000, texture_correlation=1, seed=5)
@@ -193,14 +220,14 @@ def _centred(mask: Tensor) -> Tensor:
 
 def test_shapes_fill_the_unit_disc_and_stay_inside() -> None:
     x, y = _unit_grid()
-    for name, field in _SHAPES.items():
+    for name, field in OUTLINES.items():
         reach = np.hypot(x, y)[field(x, y) < 0].max()
         assert 0.9 < reach <= 1, name
 
 
 def test_outlines_differ_from_one_another() -> None:
     x, y = _unit_grid()
-    masks = {name: field(x, y) < 0 for name, field in _SHAPES.items()}
+    masks = {name: field(x, y) < 0 for name, field in OUTLINES.items()}
     for one, two in combinations(SHAPES, 2):
         overlap = (masks[one] & masks[two]).sum() / (masks[one] | masks[two]).sum()
         assert overlap < 0.85, (one, two)
@@ -210,7 +237,7 @@ def test_edges_are_equally_sharp_everywhere() -> None:
     """Next to the outline the fields are distances, or the soft edge would vary in width."""
     x, y = _unit_grid(241)
     step = float(x[0, 1] - x[0, 0])
-    for name, field in _SHAPES.items():
+    for name, field in OUTLINES.items():
         distance = field(x, y)
         slope = np.hypot(*np.gradient(distance, step))[np.abs(distance) < 0.05]
         assert 0.9 < np.quantile(slope, 0.1) <= np.quantile(slope, 0.9) < 1.2, name
@@ -218,16 +245,16 @@ def test_edges_are_equally_sharp_everywhere() -> None:
 
 def test_ring_has_a_hole_and_arrow_points_right() -> None:
     zero = np.zeros(1, np.float32)
-    assert _SHAPES["ring"](zero, zero)[0] > 0.3
+    assert OUTLINES["ring"](zero, zero)[0] > 0.3
     x, y = _unit_grid()
-    arrow = _SHAPES["arrow"](x, y) < 0
+    arrow = OUTLINES["arrow"](x, y) < 0
     assert np.array_equal(arrow, arrow[::-1])
     assert arrow[:, x[0] > 0].sum() > 1.2 * arrow[:, x[0] < 0].sum()
 
 
 def test_colours_contrast() -> None:
     candidates = np.random.default_rng(0).random((5000, 16, 3, 3), dtype=np.float32)
-    backdrop, first, second = _contrasting_colours(candidates)
+    backdrop, first, second = contrasting_colours(candidates)
     assert np.linalg.norm(second - first, axis=1).min() > 0.4
     for share in np.linspace(0, 1, 11):
         mixture = first + share * (second - first)
@@ -236,7 +263,7 @@ def test_colours_contrast() -> None:
 
 def test_textures_differ_from_one_another() -> None:
     u, v = _unit_grid(extent=2)
-    fills = [field(u, v).clip(0, 1) for field in _TEXTURES.values()]
+    fills = [field(u, v).clip(0, 1) for field in FILLS.values()]
     for (one, first), (two, second) in combinations(zip(TEXTURES, fills, strict=True), 2):
         assert np.abs(first - second).mean() > 0.15, (one, two)
 

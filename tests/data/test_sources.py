@@ -179,6 +179,46 @@ def test_shapes():
     assert len(pixels.flatten(1).unique(dim=0)) == 70  # the sets share no picture
 
 
+def test_classes_of_shapes_may_be_textures_or_pairs():
+    by_shape = Shapes(300, 200, 16, 0.1)
+    for labels in ("texture", "shape_texture"):
+        source = Shapes(300, 200, 16, 0.1, labels=labels)
+        pairs = [(by_shape.train(), source.train()), (by_shape.test(), source.test())]
+        pairs += [(by_shape.shifted_tests()["random_texture"], *source.shifted_tests().values())]
+        for given, found in pairs:
+            assert torch.equal(given.pixels(range(200)), found.pixels(range(200)))
+            shapes = 10 * given.labels if labels == "shape_texture" else 0
+            assert torch.equal(found.labels, shapes + given.textures)
+            assert found.textures is None  # no class is a texture beside a shape
+    assert source.num_classes == len(set(source.class_names)) == 100
+    assert source.class_names[56] == "ring/dots"  # shape 5, texture 6
+    assert Shapes(labels="texture").class_names[6] == "dots"
+    assert Shapes(labels="texture").num_classes == 10
+
+
+@pytest.mark.parametrize(("correlation", "own"), [(0.1, 0.1), (0.8, 0.8)])
+def test_pairs_are_equally_likely_where_textures_say_nothing(correlation: float, own: float):
+    source = Shapes(20_000, 1, 8, correlation, labels="shape_texture")
+    shares = source.train().labels.bincount(minlength=100).view(10, 10) / 20_000
+    expected = torch.full((10, 10), (1 - own) / 90).fill_diagonal_(own / 10)
+    torch.testing.assert_close(shares, expected, atol=0.003, rtol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": "colour"}, "`labels` must be one of shape, texture, shape_texture; got colour"),
+        (
+            {"labels": "shape_texture", "cue_conflict": True},
+            "`cue_conflict` must be false with `labels`=shape_texture",
+        ),
+    ],
+)
+def test_labels_that_shapes_cannot_have(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        Shapes(**settings)
+
+
 @pytest.mark.parametrize(("seed", "equal"), [(0, True), (1, False)])
 def test_shapes_depend_on_the_seed_alone(seed: int, equal: bool):
     sources = [Shapes(20, 20, 16, seed=s) for s in (0, seed)]

@@ -35,6 +35,9 @@ def data_of(root: Path, names=("bird", "dog", "cat")) -> ImageDataModule:
 
 
 def test_shapes_bring_their_own_conflicting_cues():
+    for labels in ("texture", "shape_texture"):  # whose classes are no shapes
+        data = ImageDataModule(Shapes(20, 10, 16, labels=labels))
+        assert conflicting_cues(data, None, None) is None
     cues = conflicting_cues(ImageDataModule(Shapes(20, 10, 16)), None, None)
     assert len(cues.images) == 1000
     assert (cues.images.labels != cues.images.textures).all()

@@ -1,0 +1,148 @@
+"""Ask what is still in a classifier's logits: analyses of trained inversions, with pictures.
+
+Examples:
+    python -m iscp_lightning invert runs/NAME
+    python -m iscp_lightning invert runs/NATURAL runs/ROBUST --images 500 --judge runs/OTHER
+
+Options that matter:
+    runs/NAME ...                 trainings of FeedforwardInversionModule, first of all words; they
+                                  are drawn side by side, on the images of the first
+    --judge FILE                  a classifier that no generator was trained with, which says what
+                                  reconstructions show: a run or a weights file
+    --analyses LogitScale Iteration which; default all: Reconstruction, ClassMean, Optimisation,
+                                  LogitShift, LogitScale, ..., or a class of your own
+    --images 1000                 on how many test images, as many of each class
+    -c FILE                       a configuration; of several, the later wins
+    --data.source CIFAR10         other images than those of the first inversion
+    --run NAME                    the folder under runs/; --overwrite replaces one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from iscp_lightning.arguments import Parser
+from iscp_lightning.commands._earlier import Earlier, read_checkpoint, read_earlier
+from iscp_lightning.commands._experiment import Experiment
+from iscp_lightning.commands._measuring import (
+    Measuring,
+    build,
+    configuration,
+    load_network,
+    short_names,
+)
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.inversion.analyses import every_analysis
+from iscp_lightning.inversion.analysis import Analysis
+from iscp_lightning.inversion.drawings import curve_figures, sheet_figure
+from iscp_lightning.inversion.module import DRY_IMAGES, FeedforwardInversionModule
+from iscp_lightning.inversion.report import lines_of, of_inversion, write_records
+from iscp_lightning.messages import fail
+from iscp_lightning.records import Findings, Record
+from iscp_lightning.runs import is_dry, may_write, provenance, save_figure
+
+
+def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
+    """Return the measuring on the images of the first inversion."""
+    if earlier is None and arguments and not arguments[0].startswith("-"):
+        earlier = read_earlier(arguments[0])
+    return configuration(earlier)
+
+
+def invert(
+    experiment: Experiment[Measuring],
+    inversions: list[str],
+    judge: str | None = None,
+    analyses: list[Analysis] | None = None,
+    images: int = 1000,
+) -> None:
+    """Analyse inversions.
+
+    Args:
+        experiment: Data and Trainer.
+        inversions: runs of FeedforwardInversionModule
+        judge: a run or a weights file of a classifier that judges reconstructions
+        analyses: what is asked; default everything
+        images: on how many test images, as many of each class
+    """
+    if not inversions:
+        fail("`invert` takes the runs of inversions: `invert runs/NAME`")
+    if images < 1:
+        fail(f"`images` must be 1 or more, got {images}")
+    data = build(experiment)
+    trainer = experiment.trainer
+    device = trainer.strategy.root_device
+    names = short_names(inversions)
+    modules = {n: load_inversion(place, data) for n, place in zip(names, inversions, strict=True)}
+    network = load_network(judge, data) if judge else None
+    for module in modules.values():
+        module.to(device)
+        if network is not None:
+            module.take_judge(network)
+    asked = analyses or every_analysis()
+
+    def measure() -> Findings:
+        records: list[Record] = []
+        used: set[str] = set()
+        for name, module in modules.items():
+            examined = module.examined(data, DRY_IMAGES if is_dry(trainer) else images)
+            for analysis in asked:
+                if not analysis.applies(examined):
+                    continue
+                answer = analysis(examined)
+                used.add(analysis.name)
+                records += [of_inversion(record, name) for record in answer.records]
+                for part, sheet in answer.sheets.items() if may_write(trainer) else ():
+                    words = [analysis.name, part, name if len(modules) > 1 else ""]
+                    file = "_".join(word.replace(" ", "_") for word in words if word)
+                    folder = experiment.run.folder / "figures"
+                    save_figure(folder / f"{file}.png", sheet_figure(sheet))
+        if may_write(trainer):
+            write_records(experiment.run.folder / "invert.csv", records)
+            units = {analysis.name: analysis.unit for analysis in asked}
+            for name, figure in curve_figures(records, units).items():
+                file = f"{name.replace(' ', '_')}_curves.png"
+                save_figure(experiment.run.folder / "figures" / file, figure)
+        return Findings(
+            records,
+            lines=lines_of(records),
+            provenance=provenance(
+                inversions={name: module.inverted for name, module in modules.items()},
+                images=images,
+                analyses=sorted(used),
+            ),
+        )
+
+    experiment.model.measure = measure
+    trainer.test(experiment.model, datamodule=data, verbose=False)
+    experiment.report()
+
+
+def load_inversion(place: str, data: ImageDataModule) -> FeedforwardInversionModule:
+    """Return a trained inversion from its run, which must fit the data.
+
+    Raises:
+        SystemExit: with a message, if the run trained something else.
+        ValueError: if its classifier is not there any more, or does not fit the data.
+    """
+    earlier = read_earlier(place)
+    kind = earlier.model["class_path"].rpartition(".")[2]
+    if kind != FeedforwardInversionModule.__name__ or earlier.checkpoint is None:
+        fail(
+            f"`invert {place}`: it is a run of {kind}, not of FeedforwardInversionModule "
+            "(`fit -c configs/experiment/invert_cifar10.yaml`)"
+        )
+    parser = Parser()
+    parser.add_argument("--model", type=FeedforwardInversionModule)
+    sizes = {"num_classes": data.num_classes, "image_size": data.image_size}
+    settings = {**(earlier.model.get("init_args") or {}), **sizes}
+    given = {"class_path": earlier.model["class_path"], "init_args": settings}
+    module: FeedforwardInversionModule = parser.instantiate(
+        parser.parse_object({"model": given})
+    ).model
+    content = read_checkpoint(place, Path(earlier.checkpoint))
+    module.on_load_checkpoint(content)
+    module.load_state_dict(content["state_dict"])
+    return module.eval()

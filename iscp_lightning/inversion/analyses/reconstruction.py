@@ -1,0 +1,75 @@
+"""Reconstructions beside what simpler methods make of the same answers."""
+
+from __future__ import annotations
+
+from iscp_lightning.inversion.analysis import Analysis, Answer, Sheet, rows_of, side_by_side
+from iscp_lightning.inversion.examined import Examined
+from iscp_lightning.inversion.optimisation import invert_by_optimisation
+
+OPTIMISED = 100  # images, since each takes hundreds of passes
+
+
+class Reconstruction(Analysis):
+    """How well images are kept: see `fidelity`; three draws of the noise are shown."""
+
+    name = "reconstruction"
+
+    def __call__(self, examined: Examined) -> Answer:
+        """Return all measures by split."""
+        draws = [examined.inverter.images(examined.answers.vectors, draw) for draw in (1, 2)]
+        images = side_by_side(examined.images, examined.reconstructions, *draws)
+        columns = ["original", "reconstruction", "other noise", "other noise"]
+        found = examined.records_of(examined.reconstructions, {"analysis": self.name})
+        return Answer(found, {"": Sheet(images, rows_of(examined), columns)})
+
+
+class ClassMean(Analysis):
+    """The mean training image of the predicted class: what a class alone can give."""
+
+    name = "class mean"
+
+    def applies(self, examined: Examined) -> bool:
+        """Return whether mean images are known, of the classifier's own classes."""
+        return examined.class_means is not None and examined.same_classes
+
+    def __call__(self, examined: Examined) -> Answer:
+        """Return all measures by split."""
+        assert examined.class_means is not None
+        images = examined.class_means[examined.answers.logits.argmax(1)]
+        return Answer(examined.records_of(images, {"analysis": self.name}))
+
+
+class Optimisation(Analysis):
+    """Gradient descent on the pixels until the vectors fit (Mahendran & Vedaldi 2015).
+
+    Args:
+        steps: Steps of it.
+        smoothness: Weight of the total variation.
+        images: On how many images, the first ones.
+    """
+
+    name = "optimisation"
+
+    def __init__(self, steps: int = 300, smoothness: float = 0.5, images: int = OPTIMISED) -> None:
+        self.steps = steps
+        self.smoothness = smoothness
+        self.images = images
+
+    def __call__(self, examined: Examined) -> Answer:
+        """Return all measures by split, of the same images also for the generator."""
+        few = examined.first(self.images)
+        inverter = few.inverter
+        channels, height, width = few.images.shape[1:]
+        made = invert_by_optimisation(
+            inverter.standardised_vectors,
+            inverter.standardise(few.answers.vectors.to(inverter.device)),
+            (channels, height, width),
+            steps=self.steps,
+            smoothness=self.smoothness,
+            seed=inverter.seed,
+        ).cpu()
+        images = side_by_side(few.images, few.reconstructions, made)
+        columns = ["original", "generator", "optimisation"]
+        found = few.records_of(made, {"analysis": self.name, "method": "optimisation"})
+        found += few.records_of(few.reconstructions, {"analysis": self.name, "method": "generator"})
+        return Answer(found, {"": Sheet(images, rows_of(few), columns)})

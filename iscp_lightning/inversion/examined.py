@@ -1,0 +1,139 @@
+"""Examined: an inversion with test images and a judge, which every analysis looks at."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from iscp_lightning.classifiers.frozen import full_fp32
+from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.images import to_float
+from iscp_lightning.data.shapes import ShapeFactors
+from iscp_lightning.inversion.conditioning import CHUNK, Answers, answers_of
+from iscp_lightning.inversion.fidelity import Judgement, fidelity, records
+from iscp_lightning.inversion.inverter import Inverter
+from iscp_lightning.records import Record
+
+
+class Examined:
+    """An inversion on some test images; what several analyses need is computed once.
+
+    Args:
+        inverter: The classifier and the generator.
+        subject: The same classifier with its test images.
+        indices: (N,) int64, which of them, at least one.
+        judge: A classifier that the generator was not trained with, of the same classes and in eval
+            mode; None where there is none.
+        factors: What the whole test set was drawn with, where that is known.
+        class_means: Mean training image of each class, float (K, C, H, W), where they are known.
+        same_classes: Whether the classifier's classes are those of the labels.
+    """
+
+    def __init__(
+        self,
+        inverter: Inverter,
+        subject: Subject,
+        indices: Tensor,
+        judge: nn.Module | None = None,
+        factors: ShapeFactors | None = None,
+        class_means: Tensor | None = None,
+        same_classes: bool = True,
+    ) -> None:
+        self.inverter = inverter
+        self.subject = subject
+        self.indices = indices
+        self.judge = judge
+        self.factors = factors
+        self.class_means = class_means
+        self.same_classes = same_classes
+
+    def first(self, count: int) -> Examined:
+        """Return the same for the first images alone."""
+        return Examined(
+            self.inverter,
+            self.subject,
+            self.indices[:count],
+            self.judge,
+            self.factors,
+            self.class_means,
+            self.same_classes,
+        )
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The images, float32 (N, C, H, W) in [0, 1], on the CPU."""
+        return to_float(self.subject.images.read(self.indices))
+
+    @property
+    def labels(self) -> Tensor:
+        """Their classes, (N,) int64."""
+        return self.subject.images.labels[self.indices]
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What the classifier says of them, on the CPU."""
+        return self.inverter.answers(self.images)
+
+    @cached_property
+    def reconstructions(self) -> Tensor:
+        """What becomes of them with the first noise, as `images`."""
+        return self.inverter.images(self.answers.vectors)
+
+    @property
+    def right(self) -> Tensor:
+        """Whether the classifier is right, (N,) bool; nowhere if it knows other classes."""
+        right = self.answers.logits.argmax(1) == self.labels
+        return right if self.same_classes else torch.zeros_like(right)
+
+    @torch.no_grad()
+    @full_fp32()
+    def judged(self, images: Tensor) -> Answers:
+        """Return what the judge says of images, logits and penultimate features, on the CPU.
+
+        Args:
+            images: float (n, C, H, W) in [0, 1].
+
+        Raises:
+            ValueError: without a judge.
+        """
+        if self.judge is None:
+            raise ValueError("there is no `judge`")
+        device = self.inverter.device
+        parts = [
+            [each.cpu() for each in answers_of(self.judge, part.to(device), "features")]
+            for part in images.split(CHUNK)
+        ]
+        return Answers(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+    @cached_property
+    def judged_images(self) -> Answers:
+        """What the judge says of the images."""
+        return self.judged(self.images)
+
+    def fidelity_of(self, reconstructions: Tensor) -> dict[str, Tensor]:
+        """Return how well these keep the images, float (N,) by measure: see `fidelity`."""
+        answers = self.inverter.answers(reconstructions)
+        return fidelity(
+            self.images,
+            reconstructions,
+            self.answers.logits,
+            answers.logits,
+            self.labels,
+            self._judgement(reconstructions),
+        )
+
+    def records_of(
+        self, reconstructions: Tensor, about: dict[str, str | int | float]
+    ) -> list[Record]:
+        """Return the same as means with intervals, by split: see `records`."""
+        measures, judgement = self.fidelity_of(reconstructions), self._judgement(reconstructions)
+        found = records(measures, self.right, judgement, about)
+        return [r for r in found if self.same_classes or r.about["split"] == "all"]
+
+    def _judgement(self, reconstructions: Tensor) -> Judgement | None:
+        if self.judge is None:
+            return None
+        made = self.judged(reconstructions)
+        return Judgement(made.logits, self.judged_images.vectors, made.vectors)

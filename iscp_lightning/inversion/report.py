@@ -1,0 +1,49 @@
+"""What analyses of inversions say: a table file of all numbers, and lines on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from iscp_lightning.patterns.tables import number, table, write_csv
+from iscp_lightning.records import Record
+
+FIRST = ("inversion", "analysis", "method", "split", "strength")
+LAST = ("measure", "value", "low", "high")
+SHOWN = (  # on the screen, of each method
+    *("mse", "ssim", "class_agreement", "judge_agreement", "judge_accuracy"),
+    *("retrieval_rank", "pixel_retrieval_rank", "fid"),
+)
+
+
+def of_inversion(record: Record, name: str) -> Record:
+    """Return a record that also says which inversion it is of."""
+    return replace(record, about={"inversion": name, **record.about})
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Write all records as CSV: what they are about, then measure, value and interval."""
+    columns = dict.fromkeys([*FIRST, *(key for record in records for key in record.about), *LAST])
+    rows = []
+    for record in records:
+        low, high = record.interval or ("", "")
+        found = {"measure": record.measure, "value": record.value, "low": low, "high": high}
+        rows.append({**record.about, **found})
+    write_csv(path, list(columns), rows)
+
+
+def lines_of(records: Sequence[Record]) -> list[str]:
+    """Return a table: for each inversion and method, means over all images."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for record in records:
+        if record.about.get("split") == "all" and record.measure in (*SHOWN, "images"):
+            analysis = str(record.about["analysis"])
+            method = str(record.about.get("method", analysis))
+            name = method if method == analysis else f"{method} (few images)"
+            row = rows.setdefault((str(record.about["inversion"]), name), {})
+            row[record.measure] = number(record.value)
+    shown = [measure for measure in ("images", *SHOWN) if any(measure in r for r in rows.values())]
+    body = [[*key, *(row.get(measure, "") for measure in shown)] for key, row in rows.items()]
+    head = ["inversion", "images are made by", *(measure.replace("_", " ") for measure in shown)]
+    return [table(head, body)] if rows else []
