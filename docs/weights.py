@@ -14,6 +14,7 @@ import yaml
 from safetensors import safe_open
 
 from iscp_lightning import load_classifier, save_classifier
+from iscp_lightning.classifiers import class_names_in
 from iscp_lightning.runs import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +38,7 @@ def add(run: Path, name: str) -> None:
         command=shlex.join(["python", "-m", "iscp_lightning", *typed]),
         checkpoint=best.name,
         test={key: results["test"][key] for key in MEASURES if key in results["test"]},
+        class_names=class_names_in(best),
     )
     source = yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]
     if "root" not in json.dumps(source):  # a folder is somebody's own

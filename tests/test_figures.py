@@ -386,3 +386,25 @@ def test_the_plane_shows_points_and_their_intervals():
     np.testing.assert_allclose(upright, [[0.2, 0.7], [0.2, 0.85]])
     with pytest.raises(ValueError, match="`points` is empty"):
         figures.plane({}, xlabel="texture", ylabel="shape")
+
+
+def test_curve_panels_compare_the_same_labels_in_every_measure():
+    first = [[1, 3], [0.5, 0.75], [0.4, NAN], [0.6, NAN]]
+    second = [[2], [0.25], [0.125], [1.5]]
+    panels = {"accuracy": {"a": first, "b": second}, "bias": {"b": second}}
+    figure = figures.curve_panels(panels, xlabel="epoch")
+    left, right = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["accuracy", "bias"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in left.lines] == [
+        (1, 3, 0.5, 0.75),
+        (2, 0.25),
+    ]
+    assert left.lines[1].get_color() == right.lines[0].get_color() != left.lines[0].get_color()
+    assert right.get_ylim()[1] > 1.5
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    for wrong in ({}, {"accuracy": {}}, {"accuracy": {"a": [[1], [0.5]]}}):
+        with pytest.raises(ValueError, match=r"`panels(\['accuracy'\](\['a'\])?)?` is"):
+            figures.curve_panels(wrong, xlabel="epoch")
+    four = figures.curve_panels({name: {"a": first} for name in "abcd"}, xlabel="epoch")
+    assert len(four.axes) == 4

@@ -4,8 +4,9 @@ import importlib.util
 import json
 from pathlib import Path
 
-from iscp_lightning.classifiers import classifier_hash, load_classifier
+from iscp_lightning.classifiers import class_names_in, classifier_hash, load_classifier
 from iscp_lightning.cli import main
+from iscp_lightning.data import Shapes
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("weights", ROOT / "docs" / "weights.py")
@@ -38,4 +39,5 @@ def test_a_run_is_added_with_what_it_says(tmp_path, monkeypatch):
         for file in (tmp_path / "mine.safetensors", Path("runs/r/checkpoints/last.ckpt"))
     )
     assert first == second
+    assert class_names_in(tmp_path / "mine.safetensors") == tuple(Shapes().class_names)
     main(["test", "--from", str(tmp_path / "mine.safetensors"), "--run", "t"])  # names its images

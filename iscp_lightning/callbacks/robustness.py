@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from iscp_lightning.attacks.autoattack import AutoAttack
 from iscp_lightning.attacks.epsilon import Epsilon
-from iscp_lightning.attacks.pgd import PGD, Attack, Norm
+from iscp_lightning.attacks.pgd import Attack, Norm
 from iscp_lightning.attacks.robustness import (
     DEFAULT_ATTACKS,
     Robustness,
@@ -218,4 +218,4 @@ def passes(attack: Attack) -> tuple[int, int]:
     """Return how often an image that withstands an attack passes forward, and with gradient."""
     if isinstance(attack, AutoAttack):
         return 5000, 1900  # of Square; of APGD and, for nine targets each, targeted APGD and FAB
-    return 1, attack.steps if isinstance(attack, PGD) else 0
+    return 1, getattr(attack, "steps", 0)

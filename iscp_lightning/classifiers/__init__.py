@@ -7,6 +7,7 @@ from iscp_lightning.classifiers.architectures import (
     create_classifier,
 )
 from iscp_lightning.classifiers.checkpoints import (
+    class_names_in,
     classifier_hash,
     load_classifier,
     load_trained,
@@ -19,6 +20,7 @@ __all__ = [
     "ClassifierSpec",
     "ResNet20",
     "Subject",
+    "class_names_in",
     "classifier_hash",
     "create_classifier",
     "load_classifier",

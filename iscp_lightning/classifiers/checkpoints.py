@@ -25,6 +25,8 @@ from iscp_lightning.classifiers.architectures import (
 from iscp_lightning.runs import atomic_path
 
 SPEC_KEY = "classifier_spec"
+NAMES_KEY = "class_names"
+PROVENANCE_KEY = "provenance"
 PREFIX = "classifier."
 COMPILED = "_orig_mod."  # what `torch.compile` puts before the names of what it wraps
 
@@ -110,13 +112,38 @@ def save_classifier(path: str | Path, classifier: Classifier, **facts: Any) -> N
     Args:
         path: The file, conventionally `.safetensors`.
         classifier: What `create_classifier` returned.
-        facts: JSON-able provenance: accuracy, commands, seed, ...
+        facts: JSON-able provenance: accuracy, commands, seed, ...; `class_names`, what the logits
+            are of, is compared with the data's.
     """
-    metadata = {SPEC_KEY: json.dumps(asdict(classifier.spec)), "provenance": json.dumps(facts)}
+    metadata = {SPEC_KEY: json.dumps(asdict(classifier.spec)), PROVENANCE_KEY: json.dumps(facts)}
     weights = own_names(classifier.state_dict())
     state = {name: tensor.contiguous() for name, tensor in weights.items()}
     with atomic_path(Path(path)) as temporary:
         save_file(state, temporary, metadata)
+
+
+def class_names_in(path: str | Path) -> tuple[str, ...] | None:
+    """Return what a weights file says its classifier's classes are; None where it does not say.
+
+    Args:
+        path: A file of `save_classifier`, or any that torch can read as plain values.
+
+    Raises:
+        ValueError: if it cannot be read so.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                said = json.loads((file.metadata() or {}).get(PROVENANCE_KEY, "{}"))
+        else:
+            said = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a garbled file makes the readers raise anything
+        raise ValueError(f"{path} cannot be read: {unreadable(path, error)}") from error
+    names = said.get(NAMES_KEY) if isinstance(said, dict) else None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
 
 
 def classifier_hash(classifier: nn.Module) -> str:

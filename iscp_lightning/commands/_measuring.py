@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from iscp_lightning.arguments import Parser, typed
-from iscp_lightning.classifiers import Classifier, load_trained
+from iscp_lightning.classifiers import Classifier, class_names_in, load_trained
 from iscp_lightning.classifiers.outputs import outputs_in_eval_mode
 from iscp_lightning.commands._earlier import Earlier, read_earlier
 from iscp_lightning.commands._experiment import Experiment
@@ -196,25 +197,34 @@ def load_network(place: str, data: ImageDataModule) -> nn.Module:
 
     Raises:
         SystemExit: with a message, if the place is neither.
-        ValueError: if the numbers of classes or the image sizes differ.
+        ValueError: if the numbers or the names of classes, or the image sizes differ.
     """
     given: dict[str, Any] = {"classifier": place}
     if not Path(place).is_file():
         if not Path(place).is_dir():
             fail(f"`--classifiers {place}` is neither a run folder nor a weights file")
         given = read_earlier(place).classifier
-    network = given["classifier"]
+    network, weights = given["classifier"], given.get("weights")
     if isinstance(network, dict):  # one that no table knows
         parser = Parser()
         parser.add_argument("--classifier", type=nn.Module)
         network = parser.instantiate(parser.parse_object({"classifier": network})).classifier
-    loaded = load_trained(network, given.get("weights"), data.num_classes, data.image_size)
-    require_fitting(place, loaded, data)
+    loaded = load_trained(network, weights, data.num_classes, data.image_size)
+    file = weights or given["classifier"]
+    require_fitting(place, loaded, data, file if isinstance(file, str) else None)
     return loaded
 
 
-def require_fitting(place: str, network: nn.Module, data: ImageDataModule) -> None:
-    """Check that a classifier has as many classes as the data, and is made for their image size.
+def require_fitting(
+    place: str, network: nn.Module, data: ImageDataModule, file: str | None
+) -> None:
+    """Check that a classifier has the classes of the data, and is made for their image size.
+
+    Args:
+        place: What it is called in a message.
+        network: The classifier.
+        data: The images.
+        file: Where its weights are from, which may say the names of its classes; None for no file.
 
     Raises:
         ValueError: if not.
@@ -230,6 +240,16 @@ def require_fitting(place: str, network: nn.Module, data: ImageDataModule) -> No
         raise ValueError(
             f"`classifier`={place} knows {logits.shape[1]} classes, the data have "
             f"{data.num_classes}"
+        )
+    names = class_names_in(file) if file and Path(file).is_file() else None
+    wanted = tuple(data.class_names)
+    if names is not None and names != wanted:
+        pairs = zip_longest(names, wanted)
+        start = next(at for at, (one, other) in enumerate(pairs) if one != other)
+        few = [", ".join(each[start : start + 3]) for each in (names, wanted)]
+        raise ValueError(
+            f"`classifier`={place} knows other classes ({few[0]}, ...) than the data have "
+            f"({few[1]}, ...), from class {start} on"
         )
 
 

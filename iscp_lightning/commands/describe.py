@@ -84,7 +84,8 @@ def describe(
     model, trainer = experiment.model, experiment.trainer
     if model.classifier is None:
         fail("`--from` names the classifier: a run folder or a weights file")
-    require_fitting(str(experiment.weights or "model"), model.classifier, data)
+    weights = experiment.weights
+    require_fitting(weights or "model", model.classifier, data, weights)
     found = load_patterns(patterns, data)
     sizes = sorted(set(pattern_sizes or SIZES))
     for size in sizes:

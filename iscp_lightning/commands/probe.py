@@ -11,7 +11,8 @@ Options that matter:
     -c FILE                       a configuration; of several, the later wins
     --distortions Greyscale Edges
                                   Saturation, PatchShuffle, LowPass, HighPass, Greyscale, Edges,
-                                  Silhouette, Stylised, Adversarial, or a class of your own
+                                  Silhouette, Stylised, Adversarial, Rotation, Translation,
+                                  Occlusion, or a class of your own
     --images 1000                 on how many test images, as many of each class
     --maps 20                     on how many images saliency maps are measured and drawn; 0: none
     --patterns runs/SEARCH        a search in each of the classifiers, to compare the maps with
@@ -23,11 +24,12 @@ Options that matter:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iscp_lightning.arguments import typed
+from iscp_lightning.callbacks.history import read_history
 from iscp_lightning.classifiers import classifier_hash
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.commands._earlier import Earlier, read_earlier
@@ -44,7 +46,7 @@ from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.tables import markdown
 from iscp_lightning.probes import Distortion
-from iscp_lightning.probes.drawings import plane_figure, strength_figures
+from iscp_lightning.probes.drawings import joint_course, plane_figure, strength_figures
 from iscp_lightning.probes.maps import Mapped, mapped_images, measure_maps
 from iscp_lightning.probes.measurement import ShapeAndTexture
 from iscp_lightning.probes.portraits import saliency_grid
@@ -57,6 +59,7 @@ from iscp_lightning.probes.report import (
     write_records,
 )
 from iscp_lightning.probes.saliency import Method, randomised
+from iscp_lightning.probes.style import Stylised, judge_style
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
 
@@ -119,6 +122,7 @@ def probe(
     networks = {
         name: load_network(place, data) for name, place in zip(names, classifiers, strict=True)
     }
+    trainings = courses(dict(zip(names, classifiers, strict=True)))
     sets = [load_patterns(place, data, winners=True) for place in patterns or ()]
     searched = dict(zip(names, sets, strict=False))
     for name, found in searched.items():
@@ -149,6 +153,10 @@ def probe(
         records += [
             record for name, each in mapped.items() for record in each.records({"classifier": name})
         ]
+        for each in measurement.distortions:
+            if isinstance(each, Stylised):  # the set itself, for which any subject does
+                judged = judge_style(each, subject, measurement.chosen(subject))
+                records += judged.records(each.about)
         if may_write(trainer):
             folder = experiment.run.folder
             write_records(folder / "probe.csv", records)
@@ -161,6 +169,9 @@ def probe(
                 drawn["saliency"] = saliency_grid(mapped, shown)
             if plane := plane_figure(records):
                 drawn["shape_texture_plane"] = plane
+            for title, past in trainings.items():
+                if course := joint_course(past):
+                    drawn[f"{title}_course"] = course
             for name, figure in drawn.items():
                 save_figure(folder / "figures" / f"{name}.png", figure)
         return Findings(
@@ -175,3 +186,21 @@ def probe(
     model.measure = measure
     trainer.test(model, datamodule=data, verbose=False)
     experiment.report()
+
+
+def courses(places: Mapping[str, str]) -> dict[str, dict[str, list[Findings]]]:
+    """Return for each title of the measurement what trainings found at epochs, if two or more did.
+
+    Args:
+        places: Runs and weights files by their names; the latter have found nothing.
+
+    Raises:
+        ValueError: if a file of a run is no history of measurements.
+    """
+    found: dict[str, dict[str, list[Findings]]] = {}
+    for name, place in places.items():
+        for file in sorted((Path(place) / "measurements").glob("*.json")):
+            *_, measured = file.stem.rpartition("-")  # after the `name` of an `AtEpochs`
+            if measured == ShapeAndTexture.title:
+                found.setdefault(file.stem, {})[name] = read_history(file)
+    return {title: past for title, past in found.items() if len(past) > 1}

@@ -10,7 +10,7 @@ Options that matter:
     --model.classifier FILE       another classifier: a weights file
     --data.poison.trigger.name checkerboard
                                   another trigger, of a classifier with a backdoor
-    --attacks fgsm pgd100         fgsm, pgd20, pgd100, autoattack; alone, all but autoattack
+    --attacks fgsm pgd100         fgsm, pgd20, pgd100, autoattack, stadv; alone, the three first
     --attack_norm l2              the ball of the attacks: linf or l2
     --attack_epsilon 1/255        its radius in pixel units of [0, 1]
     --attack_images 1000          how many images are attacked, as many of each class
@@ -56,7 +56,8 @@ def test(
 
     Args:
         experiment: Model, data and Trainer.
-        attacks: attack the classifier: fgsm, pgd20, pgd100, autoattack; alone: all but autoattack
+        attacks: attack the classifier: fgsm, pgd20, pgd100, autoattack, stadv; alone: the three
+            first
         attack_epsilon: radius of the attacks in pixel units of [0, 1]; default 8/255, for l2 0.5
         attack_norm: ball of the attacks
         attack_images: how many test images are attacked, as many of each class; default all

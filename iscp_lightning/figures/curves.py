@@ -42,7 +42,7 @@ def predictive_power_curve(
     require(len(curves) > 0, "curves", "empty", "one or more arrays")
     figure, axes = _single_axes(title)
     top = max(1.0, _banded(axes, percent, curves))
-    _finish(axes, "pattern size (% of the image)", "mean predictive power (mPW)", top)
+    finish(axes, "pattern size (% of the image)", "mean predictive power (mPW)", top)
     if np.all(steps[1:] >= 0.04 * (percent[-1] - percent[0])):  # else the labels would touch
         axes.set_xticks(percent, [f"{value:g}" for value in percent])
     figure.legend(loc="outside right center", fontsize=8)
@@ -84,7 +84,7 @@ def banded_curves(
     top = max(1.0, _banded(axes, numbers, curves))
     if chance is not None:
         axes.axhline(chance, color="0.3", lw=1.2, ls=":", label="chance")
-    _finish(axes, xlabel, ylabel, top)
+    finish(axes, xlabel, ylabel, top)
     if xlabel != "epoch":
         axes.set_xticks(numbers, [f"{value:g}" for value in numbers], minor=False)
         axes.set_xticks([], minor=True)
@@ -145,7 +145,7 @@ def settling_curves(
             axes.plot(epochs, values[k], ".-", color=colour, lw=0.9, ms=3, label=label)
         mean = _statistics(values)[0]
         axes.plot(epochs, mean, ".-", color="black", lw=2.5, ms=7, label="mean over classes")
-        _finish(axes, "epoch", ylabel, max(1.0, *values[~np.isnan(values)].tolist(), 0.0))
+        finish(axes, "epoch", ylabel, max(1.0, *values[~np.isnan(values)].tolist(), 0.0))
     for value, style, label in ((ceiling, "--", "two search seeds"), (chance, ":", "chance")):
         if value is not None:
             both[0].axhline(value, color="0.3", lw=1.2, ls=style, label=label)
@@ -160,13 +160,21 @@ def _banded(axes: Axes, x: NDArray[np.float64], curves: Mapping[str, ArrayLike])
     """Draw curves with bands; return the highest value."""
     top = 0.0
     for i, (label, values) in enumerate(curves.items()):
-        mean, low, high = floats(f"curves[{label!r}]", values, (3, len(x)))
-        top = max(top, float(np.nan_to_num([mean, high]).max()))
-        style = style_of(i)
-        axes.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
-        axes.vlines(x, low, high, color=style["color"], lw=0.8)  # a band of one number is none
-        axes.plot(x, mean, label=label, **style)
+        checked = floats(f"curves[{label!r}]", values, (3, len(x)))
+        top = max(top, draw_curve(axes, x, checked, label, i))
     return top
+
+
+def draw_curve(
+    axes: Axes, x: NDArray[np.float64], curve: ArrayLike, label: str, index: int
+) -> float:
+    """Draw a value and the ends of its interval, (3, S), at S numbers; return the highest value."""
+    mean, low, high = np.asarray(curve, dtype=float)
+    style = style_of(index)
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0)
+    axes.vlines(x, low, high, color=style["color"], lw=0.8)  # a band of one number is none
+    axes.plot(x, mean, label=label, **style)
+    return float(np.nan_to_num([mean, high]).max())
 
 
 def _statistics(values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -186,7 +194,7 @@ def _single_axes(title: str | None, width: float = 6.0) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _finish(axes: Axes, xlabel: str, ylabel: str, top: float = 1.0) -> None:
+def finish(axes: Axes, xlabel: str, ylabel: str, top: float = 1.0) -> None:
     """Label the axes, show y from 0 to ``top`` and draw a light grid behind the data."""
     from matplotlib.ticker import MaxNLocator
 

@@ -24,6 +24,7 @@ UNITS = {
     "adversarial l2": "radius (L2)",
 }
 NEUTRAL = {"saturation": 2.0, "patch shuffle": 1.0}  # strengths that change nothing
+COURSE = ("clean_accuracy", "accuracy", "shape_bias", "cue_share")  # against epochs
 PLANE = {"patch shuffle": 4.0, "saturation": math.inf}  # the largest strength that counts
 
 
@@ -114,13 +115,37 @@ def course(past: Sequence[Findings]) -> dict[str, Figure]:
     return drawn
 
 
+def joint_course(past: Mapping[str, Sequence[Findings]]) -> Figure | None:
+    """Return accuracies and shape bias of several trainings against epochs, a panel for each.
+
+    Args:
+        past: For each training its findings in order of their epochs, of which it has its own.
+
+    Returns:
+        The figure of all that two trainings or more have measured; None where there is nothing.
+    """
+    panels: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
+    for name, findings in past.items():
+        for found in findings:
+            for record in found.records:
+                if record.measure in COURSE:
+                    point = np.array([found.provenance["epoch"], *ends(record)], dtype=float)
+                    panels.setdefault(words(record), {}).setdefault(name, []).append(point)
+    shared = {
+        measure: {name: np.stack(points, 1) for name, points in of.items()}
+        for measure, of in panels.items()
+        if len(of) > 1
+    }
+    return figures.curve_panels(shared, xlabel="epoch") if shared else None
+
+
 def ends(record: Record) -> NDArray[np.float64]:
     """Return value and ends of the interval, float64 (3,); NaN where there is none."""
     low, high = record.interval or (math.nan, math.nan)
     return np.array([record.value, low, high])
 
 
-IN_WORDS = ("distortion", "strength", "classifier", "other")
+IN_WORDS = ("distortion", "strength", "classifier", "other", "pictures")
 
 
 def words(record: Record) -> str:

@@ -14,6 +14,7 @@ from iscp_lightning.records import Record
 
 FIRST = ("classifier", "other", "distortion", "strength")  # columns of the table
 LAST = ("measure", "value", "low", "high")
+LOSSES = ("content_loss", "style_loss")  # of a stylised set
 SHOWN = ("clean_accuracy", "generalisation", "shape_bias", "cue_share")  # on the screen
 
 
@@ -50,7 +51,24 @@ def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str
             what = record.measure.removesuffix("_difference").replace("_", " ")
             of = f", {words(record)}" if "distortion" in record.about else ""
             lines.append(f"{what}{of}: {sides} = {with_interval(record)}")
-    return lines
+    return [*lines, *lines_of_styles(records)]
+
+
+def lines_of_styles(records: Sequence[Record]) -> list[str]:
+    """Return what stylised sets have kept of the content and taken of the style, if there are such.
+
+    Args:
+        records: Among others those of `StyleJudgement`.
+    """
+    judged: dict[str, dict[str, str]] = {}
+    for record in records:
+        if record.measure in LOSSES:
+            name = f"{record.measure.replace('_', ' ')}, {words(record)}"
+            judged.setdefault(name, {})[str(record.about["pictures"])] = number(record.value)
+    return [
+        f"{name}: {of['stylised']}; images as they are {of['content']}, styles {of['style']}"
+        for name, of in judged.items()
+    ]
 
 
 def overview(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,7 @@ from iscp_lightning.data.shapes import draw_textures
 from iscp_lightning.probes.adain import Losses, StyleNetwork, losses_of
 from iscp_lightning.probes.distortion import Distortion
 from iscp_lightning.probes.style_files import load_published, load_style_network
+from iscp_lightning.records import Record
 from iscp_lightning.seeds import derived_seed, named_generator
 
 if TYPE_CHECKING:
@@ -217,6 +219,18 @@ class StyleJudgement(NamedTuple):
     stylised: Losses
     content: Losses
     style: Losses
+
+    def records(self, about: Mapping[str, str | float]) -> list[Record]:
+        """Return `content_loss` and `style_loss` of each, named by `pictures`.
+
+        Args:
+            about: What all of them are about besides: the distortion.
+        """
+        return [
+            Record(f"{loss}_loss", float(value), {**about, "pictures": pictures})
+            for pictures, losses in self._asdict().items()
+            for loss, value in losses._asdict().items()
+        ]
 
 
 @torch.no_grad()

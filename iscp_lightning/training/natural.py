@@ -17,7 +17,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassStatScores
 
 from iscp_lightning.classifiers.architectures import Classifier
-from iscp_lightning.classifiers.checkpoints import SPEC_KEY, load_classifier
+from iscp_lightning.classifiers.checkpoints import NAMES_KEY, SPEC_KEY, load_classifier
 from iscp_lightning.classifiers.frozen import uncompiled, use_fast_layout
 from iscp_lightning.classifiers.rates import Rates, measure_rates
 from iscp_lightning.classifiers.subject import Subject
@@ -196,8 +196,10 @@ class NaturalModule(L.LightningModule):
         self._generator_states = checkpoint.get(GENERATORS_KEY, [])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which architecture it holds, and where the random generators are; a collective."""
+        """Keep architecture, names of classes and states of random generators; a collective."""
         checkpoint[GENERATORS_KEY] = gather(generator_states())
+        if (data := self._trainer_data()) is not None:
+            checkpoint[NAMES_KEY] = list(data.class_names)
         if isinstance(self.classifier, Classifier):
             checkpoint[SPEC_KEY] = asdict(self.classifier.spec)
 

@@ -1,15 +1,18 @@
 """Tests of the evaluation: closed forms on a linear model, and every sign of masked gradients."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from toys import Linear, subject_of
 
-from iscp_lightning.attacks import Robustness, evaluate_robustness, robustness
+from iscp_lightning.attacks import ATTACKS, Epsilon, Robustness, evaluate_robustness, robustness
 from iscp_lightning.attacks.robustness import build_attacks
+from iscp_lightning.classifiers import classifier_hash
 from iscp_lightning.data import MemoryImages, Shapes
+from iscp_lightning.data.images import to_float
 from iscp_lightning.seeds import named_generator
 
 
@@ -150,6 +153,36 @@ def test_bad_input_is_refused():
     subject = subject_of(nn.Sequential(model, nn.Softmax(1)), images)
     with pytest.raises(ValueError, match="returns probabilities"):
         evaluate_robustness(subject, torch.arange(2))
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "autoattack"])
+def test_every_attack_returns_images_and_leaves_the_classifier_alone(name, trained):
+    test = Shapes(20, 6).test()
+    images, labels = to_float(test.pixels(range(6))), test.labels
+    before = classifier_hash(trained)
+    attack = ATTACKS[name](Epsilon("4/255"), "linf")
+    found, again = (
+        attack(trained, images, labels, torch.Generator().manual_seed(0)) for _ in range(2)
+    )
+    assert torch.equal(found, again)
+    assert (found.shape, found.dtype) == (images.shape, images.dtype)
+    assert 0 <= found.min() < found.max() <= 1
+    assert not found.requires_grad
+    assert not torch.equal(found, images)
+    assert classifier_hash(trained) == before
+    assert all(parameter.grad is None for parameter in trained.parameters())
+    with torch.inference_mode():
+        inside = attack(trained, images, labels, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(inside, found)
+
+
+def test_attacks_without_a_ball_say_nothing_of_masked_gradients():
+    found = rates(40, 30, 90, 60, 10)
+    weak, strong = (torch.arange(100) < count for count in (95, 5))
+    for kept in (weak, strong):
+        with_flows = replace(found, withstood={**found.withstood, "stadv": kept})
+        assert with_flows.flags == []
+    assert with_flows.robust_accuracy == 0.05
 
 
 def test_the_seed_reaches_every_attack(monkeypatch):

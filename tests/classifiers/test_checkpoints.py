@@ -17,6 +17,7 @@ from torch import nn
 from iscp_lightning.classifiers import (
     Classifier,
     checkpoints,
+    class_names_in,
     classifier_hash,
     create_classifier,
     load_classifier,
@@ -76,6 +77,7 @@ def test_lightning_checkpoint_loads_by_its_path_alone(data: ImageDataModule):
     assert isinstance(loaded, Classifier)
     assert loaded.spec == module.classifier.spec
     _assert_equal(loaded, module.classifier)
+    assert class_names_in("last.ckpt") == tuple(data.class_names)
     fresh = create_classifier("resnet20", 10, 16)
     assert load_classifier(fresh, weights="last.ckpt") is fresh
     _assert_equal(fresh, module.classifier)
@@ -92,6 +94,18 @@ def test_hash_changes_with_every_bit(classifier: Classifier):
         assert classifier_hash(classifier) != before, name
         flat[-1] = value
     assert classifier_hash(classifier) == before
+
+
+def test_names_of_classes_are_read_where_a_file_says_them(classifier: Classifier):
+    save_classifier("weights.safetensors", classifier, class_names=["cat", "dog"])
+    assert class_names_in("weights.safetensors") == ("cat", "dog")
+    save_classifier("weights.safetensors", classifier, class_names=None)
+    assert class_names_in("weights.safetensors") is None
+    save_file(classifier.state_dict(), "bare.safetensors")
+    assert class_names_in("bare.safetensors") is None
+    for said in ({"class_names": {0: "cat"}}, {"class_names": [0, 1]}, {}, [torch.ones(2)]):
+        torch.save(said, "foreign.pt")
+        assert class_names_in("foreign.pt") is None
 
 
 class Headed(nn.Module):
@@ -227,6 +241,8 @@ def test_nothing_in_a_file_is_executed(write: Callable[[Path], Any], suffix: str
     ):
         with pytest.raises(ValueError, match=f"hostile.{suffix} .*nothing in a file is executed"):
             load()
+    with pytest.raises(ValueError, match=f"hostile.{suffix} cannot be read"):
+        class_names_in(path)
     assert not Path("executed").exists()
 
 

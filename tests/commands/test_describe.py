@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from iscp_lightning.classifiers import create_classifier, save_classifier
 from iscp_lightning.cli import main
 from iscp_lightning.commands.describe import objects_of
 from iscp_lightning.data import MNIST, Shapes
@@ -136,6 +137,10 @@ def test_mistakes_end_in_one_line(capsys):
     assert "not the test set that was searched" in told(*search, "--data.source.seed", "1")
     assert "must be 32-true" in told(*search, "--trainer.precision", "bf16-mixed")
     assert "one device" in told(*search, "--trainer.devices", "2")
+    network = create_classifier("test_resnet", 10, 32)
+    save_classifier("w.safetensors", network, class_names=list("abcdefghij"))
+    other = told(*search, "--model.classifier", "w.safetensors")
+    assert "`classifier`=w.safetensors knows other classes (a, b, c, ...)" in other
     Path("runs/random/patterns/more.safetensors").touch()
     assert "has several files, name one: " in told(*search)
     file = "runs/random/patterns/random.safetensors"

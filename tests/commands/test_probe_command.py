@@ -5,9 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from iscp_lightning.classifiers import create_classifier, save_classifier
 from iscp_lightning.cli import main
+from iscp_lightning.commands.probe import courses
+from iscp_lightning.data import Shapes
+from iscp_lightning.probes.adain import StyleNetwork, decoder_of, encoder_of
+from iscp_lightning.probes.style_files import save_style_network
 
 ROOT = Path(__file__).parents[2]
 SMALL = str(ROOT / "tests" / "configs" / "small.yaml")
@@ -59,6 +64,48 @@ def test_two_classifiers_are_probed_and_compared(capsys):
     assert again == records
 
 
+def test_what_trainings_measured_at_epochs_is_drawn_together():
+    callbacks = """trainer:
+  callbacks:
+    - class_path: AtEpochs
+      init_args: {epochs: [1], measurement: {class_path: ShapeAndTexture, init_args: {images: 20}}}
+"""
+    Path("c.yaml").write_text(callbacks)
+    for name in ("a", "b"):
+        main(["fit", "-c", SMALL, "-c", "c.yaml", "--trainer.max_epochs", "2", "--run", name])
+    main(["fit", "-c", SMALL, "--run", "without"])
+    few = ["--images", "10", "--maps", "0", *CPU, "--classifiers", "runs/a", "runs/without"]
+    checkpoint = "runs/b/checkpoints/last.ckpt"
+    main(["probe", *few, checkpoint, "--run", "one"])
+    assert not Path("runs/one/figures/probe_course.png").exists()
+    main(["probe", *few, "runs/b", "--run", "two"])
+    assert Path("runs/two/figures/probe_course.png").is_file()
+    places = {"A": "runs/a", "B": "runs/b", "without": "runs/without", "file": checkpoint}
+    ((title, past),) = courses(places).items()
+    assert (title, list(past)) == ("probe", ["A", "B"])
+    assert [found.provenance["epoch"] for found in past["B"]] == [1, 2]
+    assert courses({"A": "runs/a", "without": "runs/without"}) == {}
+
+
+@pytest.mark.usefixtures("_runs")
+def test_a_classifier_of_other_classes_is_refused(capsys):
+    names = list(Shapes().class_names)
+    checkpoint = Path("runs/n1/checkpoints/last.ckpt")
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["class_names"] == names
+    content["class_names"] = [*names[:8], "cat", "dog"]
+    torch.save(content, checkpoint)
+    words = f"(cat, dog, ...) than the data have ({names[8]}, {names[9]}, ...), from class 8 on"
+    for place in ("runs/n1", str(checkpoint)):
+        said = refused(capsys, "--classifiers", "runs/n0", place)
+        assert said == f"error: `classifier`={place} knows other classes {words}"
+    names[0] = "cat"
+    network = create_classifier("resnet20", image_size=16)
+    save_classifier("c.safetensors", network, class_names=names)
+    said = refused(capsys, "--classifiers", "runs/n0", "c.safetensors")
+    assert "`classifier`=c.safetensors knows other classes (cat, " in said
+
+
 @pytest.mark.usefixtures("_runs")
 def test_maps_are_compared_with_patterns_of_the_same_classifier(capsys):
     quick = ["--model.search.search_epochs", "1", "--model.search.canvas", "white"]
@@ -83,6 +130,30 @@ def test_distortions_are_named_in_words_and_in_yaml(capsys):
     shown = capsys.readouterr().out
     for name in ("greyscale *", "low-pass 3 *", "edges *", "silhouette *"):
         assert name in shown
+
+
+@pytest.mark.usefixtures("_runs")
+def test_a_stylised_set_is_judged_once(capsys):
+    zeros = torch.zeros(1, 3, 16, 16)
+    encoder = encoder_of(create_classifier("resnet20", image_size=16), zeros)
+    network = StyleNetwork(encoder, decoder_of(encoder, zeros))
+    save_style_network("net.safetensors", network, (3, 16, 16))
+    painted = '{"class_path": "Stylised", "init_args": {"network": "net.safetensors"}}'
+    few = ["--images", "10", "--maps", "0", *CPU, "--distortions", painted, "Edges"]
+    main(["probe", "--classifiers", "runs/n0", "runs/n1", *few, "--run", "p"])
+    records = json.loads(Path("runs/p/results.json").read_text())["records"]
+    losses = {(r["measure"], r["pictures"]): r for r in records if "pictures" in r}
+    assert len(losses) == len([r for r in records if "_loss" in r["measure"]]) == 6
+    assert not any("classifier" in record for record in losses.values())
+    assert losses["style_loss", "style"]["value"] == 0
+    with Path("runs/p/probe.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["pictures"]]
+    assert [float(row["value"]) for row in rows] == [r["value"] for r in losses.values()]
+    kept, mine = (
+        f"{losses['content_loss', name]['value']:.3f}" for name in ("stylised", "content")
+    )
+    shown = capsys.readouterr().out
+    assert f"content loss, stylised 1 textures: {kept}; images as they are {mine}, styles" in shown
 
 
 def test_what_cannot_be_probed_is_refused_before_anything_runs(capsys):

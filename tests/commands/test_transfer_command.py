@@ -121,6 +121,10 @@ def test_mistakes_end_in_one_line(capsys):
     for classes, size, line in ((7, 32, "knows 7 classes"), (10, 16, "images of (16, 16)")):
         save_classifier("w.safetensors", create_classifier("test_resnet", classes, size))
         assert line in refused(capsys, *patterns, "--classifiers", "w.safetensors")
+    network = create_classifier("test_resnet", 10, 32)
+    save_classifier("w.safetensors", network, class_names=list("abcdefghij"))
+    line = refused(capsys, *patterns, "--classifiers", "w.safetensors")
+    assert "`classifier`=w.safetensors knows other classes (a, b, c, ...) than the data" in line
     assert "the images (16, 16)" in refused(capsys, *patterns, "--data.source.size", "16")
     Path("p.safetensors").write_bytes(Path("runs/of_a/patterns/white.safetensors").read_bytes())
     line = refused(capsys, "--from", "runs/a", "--patterns", "p.safetensors")

@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from iscp_lightning.probes.drawings import course, plane_figure, strength_figures, words
+from iscp_lightning.probes.drawings import (
+    course,
+    joint_course,
+    plane_figure,
+    strength_figures,
+    words,
+)
 from iscp_lightning.records import Findings, Record
 
 
@@ -71,6 +77,29 @@ def test_the_course_has_a_curve_for_what_every_epoch_measured():
     (line,) = figures["accuracy"].axes[0].lines
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([1, 2], [0.25, 0.5])
     assert course([]) == {}
+
+
+def test_trainings_are_compared_where_two_have_measured_the_same():
+    edges = {"distortion": "edges", "strength": 1.0}
+    found = {
+        "natural": [(1, [("clean_accuracy", 0.5, {}), ("shape_bias", 0.25, {})])],
+        "adversarial": [
+            (2, [("clean_accuracy", 0.375, {}), ("accuracy", 0.125, edges)]),
+            (2.5, [("clean_accuracy", 0.75, {}), ("generalisation", 0.5, edges)]),
+        ],
+    }
+    past = {
+        name: [
+            Findings([Record(*record) for record in records], provenance={"epoch": epoch})
+            for epoch, records in epochs
+        ]
+        for name, epochs in found.items()
+    }
+    (axes,) = joint_course(past).axes
+    assert axes.get_title() == "clean accuracy"
+    curves = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in axes.lines}
+    assert curves == {"natural": (1, 0.5), "adversarial": (2, 2.5, 0.375, 0.75)}
+    assert joint_course({"natural": past["natural"]}) is None
 
 
 def test_words():

@@ -200,3 +200,11 @@ def test_judgement_against_images_left_as_they_are(network: StyleNetwork):
     )
     assert found.content.style.item() > 0
     assert found.style.content.item() > 0
+    records = found.records(distortion.about)
+    assert [(r.measure, r.about["pictures"]) for r in records] == [
+        (f"{loss}_loss", pictures)
+        for pictures in ("stylised", "content", "style")
+        for loss in ("content", "style")
+    ]
+    assert records[3].value == found.content.style.item()
+    assert records[0].about["styles"] == "textures"
