@@ -19,6 +19,14 @@ def take_loader_from(loop: Any, module: L.LightningModule) -> None:  # noqa: ANN
     loop._data_source.instance = module
 
 
+def expects_all_gradients(trainer: L.Trainer) -> bool:
+    """Return whether several processes will wait for gradients of all parameters at every step."""
+    given = getattr(trainer.strategy, "_ddp_kwargs", None)
+    if given is None or trainer.world_size == 1:
+        return False
+    return not given.get("find_unused_parameters", False)
+
+
 def optimizer_steps(trainer: L.Trainer) -> int:
     """Return how many optimiser steps have been made, as `self.log` counts them.
 

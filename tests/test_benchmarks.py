@@ -14,6 +14,7 @@ TINY = {
     "attack": ["--image_size", "8", "--batch", "4", "--repeats", "1"],
     "decode": ["images", "--repeats", "1"],
     "memory": ["--classes", "60", "--image_size", "64"],
+    "inversion": ["--width", "1", "--batch_size", "2", "--repeats", "1"],
     "saliency": ["--image_size", "8", "--images", "2", "--samples", "3", "--repeats", "1"],
     "scaling": ["scaling.md", "--architecture", "resnet20", "--sizes", "8", "16", "--batch", "2"],
     "schedule": ["out", "--seeds", "1", "--searched", "30", "--measured", "20"],

@@ -20,6 +20,7 @@ from iscp_lightning.cli import main
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(iscp_lightning.__file__).parent
+WEIGHTS = ROOT / "checkpoints" / "shapes_resnet20.safetensors"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
 LAYERS = ["runs", "records", "work", "seeds", "ranks", "figures", "internals"]
@@ -131,7 +132,9 @@ def test_every_configuration_parses(config, capsys):
     assert printed["model"]["class_path"].startswith("iscp_lightning.")
 
 
-TRAININGS = [c for c in CONFIGS if verb(c) == "fit" and not c.stem.startswith("adain")]
+OTHERS = ("adain", "invert")  # they train no classifier
+TRAININGS = [c for c in CONFIGS if verb(c) == "fit" and not c.stem.startswith(OTHERS)]
+INVERSIONS = [c for c in CONFIGS if c.stem.startswith("invert")]
 
 
 @pytest.mark.filterwarnings("ignore:no positive canvas")
@@ -151,6 +154,28 @@ def test_every_training_runs_small_with_a_snapshot(config):
             *("--trainer.callbacks.search.search_epochs", "1"),
         ]
         + (["--data.poison.trigger.size", "3"] if "badnets" in config.stem else [])
+    )
+
+
+@pytest.mark.parametrize("config", INVERSIONS, ids=lambda c: c.stem)
+@pytest.mark.parametrize("overlay", [[], ["dosovitskiy_brox"]])
+def test_every_inversion_runs_small(config, overlay):
+    others = [f"--config={ROOT / 'configs' / 'overlay' / name}.yaml" for name in overlay]
+    main(
+        [
+            *("fit", "-c", str(config), *others, "--trainer.fast_dev_run", "1"),
+            *(
+                "--model.init_args.classifier",
+                str(WEIGHTS),
+            ),
+            *("--model.init_args.architecture.width", "8"),
+            *("--model.init_args.architecture.attention", "16"),
+            *("--data.source", "Shapes", "--data.source.init_args.size", "32"),
+            *("--data.source.init_args.train_count", "100", "--data.num_workers", "0"),
+            *("--data.source.init_args.test_count", "50", "--trainer.precision", "32-true"),
+            *("--data.batch_size", "8", "--data.val_fraction", "0.2"),
+            *("--trainer.accelerator", "cpu"),
+        ]
     )
 
 

@@ -56,11 +56,15 @@ def earlier(tmp_path_factory) -> dict[str, Path]:
         main(["fit", "-c", SMALL, *poison, "--run", "backdoored"])
         quick = ["--model.search.search_epochs", "1", "--model.search.canvas", "white"]
         main(["search", "--from", "runs/clean", *quick, "--run", "searched"])
-    return {name: folder / "runs" / name for name in ("clean", "backdoored", "searched")}
+        inversion = ["-c", str(ROOT / "configs" / "experiment" / "invert_shapes.yaml")]
+        sizes = ["--model.classifier", WEIGHTS, "--data.source.train_count", "60"]
+        sizes += ["--data.source.test_count", "20", "--trainer.max_epochs", "1"]
+        main(["fit", *inversion, *sizes, "--model.architecture.width", "1", "--run", "inverted"])
+    return {run.name: run for run in (folder / "runs").iterdir()}
 
 
 def test_the_readme_has_commands_and_options():
-    assert len(COMMANDS) == 12
+    assert len(COMMANDS) == 14
     assert len(OPTIONS) >= 10
     assert len(RESULTS) >= 10
 
@@ -73,6 +77,11 @@ def test_commands_run(command, earlier):
         for name, place in (("searched", "SEARCH"), ("clean", "clean"), ("clean", "NAME")):
             shutil.copytree(earlier[name], f"runs/{place}")
         arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
+    elif arguments[0] == "invert":
+        shutil.copytree(earlier["inverted"], "runs/NAME")
+        arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
+    elif "invert_shapes" in command:
+        arguments += ["--model.classifier", WEIGHTS, "--data.source.train_count", "60", *DRY[6:]]
     elif arguments[0] == "probe":
         arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
     elif "--from" in arguments:

@@ -2,18 +2,24 @@
 
 Examples:
     python -m iscp_lightning invert runs/NAME
-    python -m iscp_lightning invert runs/NATURAL runs/ROBUST --images 500 --judge runs/OTHER
+    python -m iscp_lightning invert runs/NAME --analyses LogitScale Iteration --images 200
+
+What follows `invert` are trainings of FeedforwardInversionModule, which are drawn side by side, on
+the images of the first.
 
 Options that matter:
-    runs/NAME ...                 trainings of FeedforwardInversionModule, first of all words; they
-                                  are drawn side by side, on the images of the first
     --judge FILE                  a classifier that no generator was trained with, which says what
                                   reconstructions show: a run or a weights file
-    --analyses LogitScale Iteration which; default all: Reconstruction, ClassMean, Optimisation,
-                                  LogitShift, LogitScale, ..., or a class of your own
+    --analyses LogitScale TopLogits
+                                  what is asked; default everything: Reconstruction, ClassMean,
+                                  Optimisation, RightAndWrong, ..., or a class of your own
     --images 1000                 on how many test images, as many of each class
     -c FILE                       a configuration; of several, the later wins
     --data.source CIFAR10         other images than those of the first inversion
+    --data.seed 1                 another choice of images, and other noise
+    --trainer.accelerator cpu     where it is computed: cpu, gpu
+    --trainer.enable_progress_bar false
+                                  no bars
     --run NAME                    the folder under runs/; --overwrite replaces one
 """
 
@@ -82,6 +88,8 @@ def invert(
         if network is not None:
             module.take_judge(network)
     asked = analyses or every_analysis()
+    for analysis in asked:
+        analysis.check(data)
 
     def measure() -> Findings:
         records: list[Record] = []

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
+SMALL = 0.4  # a panel whose values are all below is enlarged
 
 
 def curve_panels(
     panels: Mapping[str, Mapping[str, ArrayLike]], *, xlabel: str, title: str | None = None
 ) -> Figure:
-    """Plot curves with their intervals, in a panel for each measure, from 0 to 1 or above.
+    """Plot curves with their intervals, in a panel for each measure.
+
+    A panel reaches from 0 to 1, or as far as its values where these are above 1 or all small.
 
     Args:
         panels: For each measure its curves by label, each floats (4, S), S of its own: increasing
@@ -43,12 +46,12 @@ def curve_panels(
     drawn = {}
     for axes, (name, curves) in zip(grid, panels.items(), strict=False):
         require(len(curves) > 0, f"panels[{name!r}]", "empty", "one or more arrays")
-        top = 1.0
+        top = 0.0
         for label, values in curves.items():
             x, *rest = floats(f"panels[{name!r}][{label!r}]", values, (4, "S"))
             top = max(top, draw_curve(axes, x, rest, label, labels.index(label)))
             drawn[label] = axes.lines[-1]
-        finish(axes, xlabel, "", top)
+        finish(axes, xlabel, "", top if top > 1 or 0 < top < SMALL else 1.0)
         axes.set_title(name, fontsize=10)
     for axes in grid[len(panels) :]:
         axes.remove()

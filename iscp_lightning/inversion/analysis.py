@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.records import Record
+
+if TYPE_CHECKING:
+    from iscp_lightning.data.datamodule import ImageDataModule
 
 SHOWN = 8  # images in a sheet
 
@@ -61,6 +64,13 @@ class Analysis(ABC):
     def __call__(self, examined: Examined) -> Answer:
         """Return what is found; random draws derive from `examined.inverter.seed`."""
 
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse data that cannot be asked about, before anything runs; keep what is needed.
+
+        Raises:
+            ValueError: if they cannot; says why.
+        """
+
     def applies(self, examined: Examined) -> bool:
         """Return whether it can be asked of this inversion: a judge or factors may be missing."""
         del examined
@@ -91,3 +101,8 @@ def rows_of(examined: Examined, count: int = SHOWN) -> list[str]:
 def side_by_side(*columns: Tensor) -> Tensor:
     """Return the first images of each column as (R, S, C, H, W)."""
     return torch.stack([column[:SHOWN] for column in columns], 1)
+
+
+def difference(images: Tensor, others: Tensor) -> Tensor:
+    """Return the mean squared difference of images (N, C, H, W) from others, (N,)."""
+    return (images - others).square().flatten(1).mean(1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from iscp_lightning.ranks import sum_over_ranks
 
 SATURATED = 0.99  # share of scores beyond the hinge, where the discriminator's loss is flat
-LEAST_DIVERSITY = 0.1  # of what the images themselves have
+LEAST_DIVERSITY = 0.01  # of what the images themselves have
 PATIENCE = 2  # epochs on end
 
 

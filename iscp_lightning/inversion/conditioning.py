@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -90,10 +89,10 @@ def answers_about(
 
 
 class Standardisation(nn.Module):
-    """Brings vectors to mean 0 and standard deviation 1, divided by the root of their length.
+    """Brings entries of vectors to mean 0 and standard deviation 1, as noise has them.
 
-    They are then about as long as one-hot labels, whatever the scale of the classifier's logits.
-    The statistics are fixed once: shifted or scaled vectors stay shifted or scaled.
+    That makes classifiers comparable, whatever the scale of their logits. The statistics are fixed
+    once: shifted or scaled vectors stay shifted or scaled.
 
     Args:
         size: Length of the vectors.
@@ -119,4 +118,4 @@ class Standardisation(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Return standardised vectors (N, size)."""
         standard: Tensor = (vectors - self.mean) / self.deviation
-        return standard / math.sqrt(len(self.mean))
+        return standard

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,7 +43,9 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """BigGAN's discriminator: D(x, v) = w h(x) + <V v, h(x)> + b, h being summed over the image.
+    """BigGAN's discriminator: D(x, v) = w h(x) + <V v, h(x)> / sqrt(|v|) + b.
+
+    h are its last maps, summed over the image, |v| is the length of vectors.
 
     Args:
         vector_size: Length of the vectors.
@@ -86,5 +90,6 @@ class Discriminator(nn.Module):
             vectors: float (N, vector_size), as the generator gets them.
         """
         hidden = self.blocks(2 * images - 1).relu().sum((2, 3))
+        vectors = vectors / math.sqrt(vectors.shape[1])  # about as long as one-hot labels
         scores: Tensor = self.linear(hidden)[:, 0] + (self.projection(vectors) * hidden).sum(1)
         return scores

@@ -112,10 +112,29 @@ class Examined:
         """What the judge says of the images."""
         return self.judged(self.images)
 
+    def agreement(self, images: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        """Return whether these show what the classifier says of the originals, bool (N,) by whom.
+
+        `class_agreement` is by the inverted classifier; `judge_agreement` by the judge, where there
+        is one and the classifier knows its classes.
+
+        Args:
+            images: float (N, C, H, W) in [0, 1], made of the originals.
+            logits: What the inverted classifier says of them.
+        """
+        said = self.answers.logits.argmax(1)
+        found = {"class_agreement": logits.argmax(1) == said}
+        if self.judge is not None and self.same_classes:
+            found["judge_agreement"] = self.judged(images).logits.argmax(1) == said
+        return found
+
     def fidelity_of(self, reconstructions: Tensor) -> dict[str, Tensor]:
-        """Return how well these keep the images, float (N,) by measure: see `fidelity`."""
+        """Return how well these keep the images, float (N,) by measure: see `fidelity`.
+
+        The judge agrees with nobody where the classifier knows other classes: that is left out.
+        """
         answers = self.inverter.answers(reconstructions)
-        return fidelity(
+        found = fidelity(
             self.images,
             reconstructions,
             self.answers.logits,
@@ -123,6 +142,9 @@ class Examined:
             self.labels,
             self._judgement(reconstructions),
         )
+        if not self.same_classes:
+            found.pop("judge_agreement", None)
+        return found
 
     def records_of(
         self, reconstructions: Tensor, about: dict[str, str | int | float]

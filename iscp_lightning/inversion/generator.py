@@ -96,7 +96,7 @@ class Generator(nn.Module):
         """Return images float (N, C, H, W) in [0, 1].
 
         Args:
-            vectors: float (N, vector_size), about as long as a one-hot label: of length 1.
+            vectors: float (N, vector_size), entries of mean 0 and standard deviation 1.
             noise: float (N, noise_size), standard normal.
         """
         embedded = self.embedding(vectors)

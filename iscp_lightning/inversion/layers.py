@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+SHARE = 8  # attention compares one channel of so many
+
 
 def conv(channels_in: int, channels_out: int, kernel: int = 3, bias: bool = True) -> nn.Module:
     """Return a convolution that keeps the size, spectrally normalised (Miyato et al. 2018)."""
@@ -56,12 +58,20 @@ class SelfAttention(nn.Module):
 
     Args:
         channels: Channels of the maps, at least 8.
+
+    Raises:
+        ValueError: if there are fewer.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.query = conv(channels, channels // 8, 1, bias=False)
-        self.key = conv(channels, channels // 8, 1, bias=False)
+        if channels < SHARE:
+            raise ValueError(
+                f"`attention` needs maps of {SHARE} channels or more, got {channels}: a larger "
+                "`width`, or None"
+            )
+        self.query = conv(channels, channels // SHARE, 1, bias=False)
+        self.key = conv(channels, channels // SHARE, 1, bias=False)
         self.value = conv(channels, channels // 2, 1, bias=False)
         self.out = conv(channels // 2, channels, 1, bias=False)
         self.strength = nn.Parameter(torch.zeros(()))

@@ -29,7 +29,7 @@ from iscp_lightning.data import Augmentation, Batch
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.objects import factors_of
 from iscp_lightning.data.splits import stratified_choice
-from iscp_lightning.internals import take_loader_from
+from iscp_lightning.internals import expects_all_gradients, take_loader_from
 from iscp_lightning.inversion.analyses.reconstruction import Reconstruction
 from iscp_lightning.inversion.architecture import Architecture
 from iscp_lightning.inversion.augmentation import Policy, augment, require_policies
@@ -221,6 +221,11 @@ class FeedforwardInversionModule(L.LightningModule):
                 f"`trainer.precision` must be 32-true or bf16-mixed for {type(self).__name__}, "
                 f"got {self.trainer.precision}"
             )
+        if stage == "fit" and expects_all_gradients(self.trainer):
+            raise MisconfigurationException(
+                "generator and discriminator take turns: several processes need "
+                "`--trainer.strategy ddp_find_unused_parameters_true`"
+            )
         frozen = self._frozen[0].to(self.trainer.strategy.root_device)
         data = self._data
         self._seed = data.seed
@@ -294,7 +299,7 @@ class FeedforwardInversionModule(L.LightningModule):
             terms["pixel"] = F.mse_loss(fake, images)
         if self.loss.feature:
             found = answers_of(self._frozen[0], fake, self.condition).vectors
-            terms["feature"] = (self.standardise(found) - vectors).square().sum(1).mean()
+            terms["feature"] = (self.standardise(found) - vectors).square().mean()
         loss = torch.stack([getattr(self.loss, k) * term for k, term in terms.items()]).sum()
         optimizer.zero_grad()
         self.manual_backward(loss)

@@ -12,6 +12,7 @@ from iscp_lightning.probes.distortions import (
     Saturation,
     Silhouette,
 )
+from iscp_lightning.probes.geometry import Occlusion, Rotation, Translation
 from iscp_lightning.probes.maps import Mapped, measure_maps
 from iscp_lightning.probes.measurement import ShapeAndTexture
 from iscp_lightning.probes.portraits import saliency_grid
@@ -29,12 +30,15 @@ __all__ = [
     "HighPass",
     "LowPass",
     "Mapped",
+    "Occlusion",
     "PatchShuffle",
     "Probed",
+    "Rotation",
     "Saturation",
     "ShapeAndTexture",
     "Silhouette",
     "Stylised",
+    "Translation",
     "displayed",
     "judge_style",
     "measure_maps",

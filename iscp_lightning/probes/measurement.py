@@ -12,9 +12,9 @@ from torch import Tensor
 
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.cue_conflict import CueConflictImages, read_categories
+from iscp_lightning.data.drawn import Shapes
 from iscp_lightning.data.images import MemoryImages
 from iscp_lightning.data.shapes import draw_shapes
-from iscp_lightning.data.drawn import Shapes
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.measurement import Measurement
 from iscp_lightning.probes.distortion import Distortion

@@ -14,7 +14,8 @@ from iscp_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
-EVERY = ["describe", "fit", "predict", "probe", "search", "test", "transfer", "validate"]
+EVERY = ["describe", "fit", "invert", "predict", "probe", "search", "test", "transfer"]
+EVERY += ["validate"]
 
 
 def said(capsys, *arguments: str) -> str:
@@ -105,7 +106,7 @@ def test_all_options_are_one_word_away(command, capsys):
     assert "--checkpoint.save_top_k" in text
     assert ("--attacks" in text) is (command == "test")
     assert ("--resume" in text) is (command in ("fit", "search"))
-    assert ("--from" in text) is (command != "fit")
+    assert ("--from" in text) is (command not in ("fit", "invert"))
 
 
 def test_help_loads_neither_torch_nor_lightning():

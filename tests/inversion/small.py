@@ -58,7 +58,7 @@ class Painter(nn.Module):
 
     def forward(self, vectors: Tensor, noise: Tensor) -> Tensor:
         """Return images (N, 3, 16, 16)."""
-        colours = (vectors * 3**0.5 / 2).clamp(0, 1)
+        colours = (vectors / 2).clamp(0, 1)
         images = colours[..., None, None].repeat(1, 1, 16, 16)
         images[:, 0, 0, 0] = noise[:, 0].sigmoid()
         return images

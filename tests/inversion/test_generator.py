@@ -56,6 +56,9 @@ def test_the_projection_tells_vectors_apart():
     images, vectors = torch.rand(2, 3, 16, 16), torch.randn(2, 5)
     score = discriminator(images, vectors)
     without = discriminator(images, torch.zeros(2, 5))
+    hidden = discriminator.blocks(2 * images - 1).relu().sum((2, 3))
+    projected = (discriminator.projection(vectors) * hidden).sum(1) / 5**0.5
+    assert torch.allclose(score, without + projected, atol=1e-4)
     assert torch.allclose(discriminator(images, -vectors) + score, 2 * without, atol=1e-4)
     assert not torch.allclose(score, without, atol=1e-3)
 
@@ -129,3 +132,9 @@ def test_stages_that_do_not_lead_to_the_size_are_refused(options, size, message)
 def test_sizes_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"`{name}` must be 1 or more, got 0"):
         Architecture(**{name: 0})
+
+
+def test_attention_needs_channels():
+    architecture = Architecture(4, [2, 1, 1], [1, 1, 2], attention=8)
+    with pytest.raises(ValueError, match="`attention` needs maps of 8 channels or more, got 4"):
+        Generator(3, architecture, 16)

@@ -144,6 +144,12 @@ def test_two_processes_train_one_generator(tmp_path: Path):
     )
 
 
+def test_a_strategy_that_waits_for_all_gradients_is_refused(tmp_path: Path):
+    trainer = quiet_trainer(tmp_path, max_epochs=1, devices=2, strategy="ddp_fork")
+    with pytest.raises(Exception, match=r"trainer\.strategy ddp_find_unused_parameters_true"):
+        trainer.fit(small_module(), datamodule=small_data(batch_size=7))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

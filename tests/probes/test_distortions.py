@@ -22,9 +22,12 @@ from iscp_lightning.probes import (
     Greyscale,
     HighPass,
     LowPass,
+    Occlusion,
     PatchShuffle,
+    Rotation,
     Saturation,
     Silhouette,
+    Translation,
 )
 from iscp_lightning.probes.filters import (
     draw_permutations,
@@ -218,6 +221,7 @@ def test_the_default_attack():
 EVERY: list[Distortion] = [
     *(Clean(), Saturation(8), PatchShuffle(2), PatchShuffle(5), LowPass(3), HighPass(2)),
     *(Greyscale(), Edges(), Silhouette(), Adversarial()),
+    *(Rotation(30), Rotation(180), Translation(0.01), Translation(0.4), Occlusion(0.3)),
 ]
 
 

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iscp_lightning.inversion.analysis import Analysis, Answer, Sheet, rows_of, side_by_side
+from iscp_lightning.inversion.analysis import (
+    Analysis,
+    Answer,
+    Sheet,
+    difference,
+    rows_of,
+    side_by_side,
+)
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.records import Record
 from iscp_lightning.seeds import named_generator
@@ -37,18 +44,15 @@ class Manipulation(Analysis):
         """Return what changes with the strength."""
         found: list[Record] = []
         made = []
-        said = examined.answers.logits.argmax(1)
         for strength in self.strengths:
             images = examined.inverter.images(self.changed(examined, strength))
             made.append(images)
             measures = {
-                "change": (images - examined.reconstructions).square().flatten(1).mean(1),
+                "change": difference(images, examined.reconstructions),
                 "brightness": images.flatten(1).mean(1),
                 "contrast": images.flatten(1).std(1),
-                "class_agreement": examined.inverter.answers(images).logits.argmax(1) == said,
+                **examined.agreement(images, examined.inverter.answers(images).logits),
             }
-            if examined.judge is not None:
-                measures["judge_agreement"] = examined.judged(images).logits.argmax(1) == said
             found += [
                 self.mean(name, values, strength=strength) for name, values in measures.items()
             ]

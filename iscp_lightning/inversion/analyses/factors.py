@@ -1,0 +1,118 @@
+"""Place, size, rotation and colours of drawn objects: what vectors and reconstructions keep."""
+
+from __future__ import annotations
+
+from math import nan, sqrt
+
+import torch
+from torch import Tensor
+
+from iscp_lightning.inversion.analysis import Analysis, Answer
+from iscp_lightning.inversion.examined import Examined
+from iscp_lightning.inversion.regression import explained, predicted_by_lines, predicted_by_ridge
+from iscp_lightning.metrics.intervals import mean_interval
+from iscp_lightning.records import Record
+
+FEWEST = 3  # images, for a regression
+THRESHOLD = 0.3  # Euclidean distance in RGB from the border's colour, beyond its noise and slope
+
+
+class Factors(Analysis):
+    """Asks for the factors that images were drawn from: see `ShapeFactors`.
+
+    Records of each `factor`, whose channels are pooled:
+
+    - `decodable`: R^2 of ridge regression from the raw vectors, on images it was not fitted to.
+    - `kept`: the squared correlation, within classes, of the factor with what `estimates` finds in
+      reconstructions; `ceiling`: the same of the originals. A shape's outline moves its centre and
+      changes its area; classes share neither. None of rotation and the texture's colours.
+    - `left_open`: the standard deviation of the estimate over noise, for one and the same vector,
+      in units of its standard deviation over the originals, within classes.
+
+    Args:
+        samples: Draws of the noise, 2 or more.
+    """
+
+    name = "factors"
+
+    def __init__(self, samples: int = 8) -> None:
+        if samples < 2:
+            raise ValueError(f"`samples` must be 2 or more, got {samples}")
+        self.samples = samples
+
+    def applies(self, examined: Examined) -> bool:
+        """Return whether the factors are known, of enough images."""
+        return examined.factors is not None and len(examined.indices) >= FEWEST
+
+    def __call__(self, examined: Examined) -> Answer:
+        """Return what is known of each factor."""
+        assert examined.factors is not None
+        truth = {
+            name: values[examined.indices].reshape(len(examined.indices), -1)
+            for name, values in examined.factors._asdict().items()
+        }
+        vectors = examined.answers.vectors
+        found = [
+            self.share("decodable", name, values, predicted_by_ridge(vectors, values))
+            for name, values in truth.items()
+        ]
+        given, kept = estimates(examined.images), estimates(examined.reconstructions)
+        draws = [
+            estimates(examined.inverter.images(vectors, draw))
+            for draw in range(1, self.samples + 1)
+        ]
+        labels = examined.labels
+        for name in given:
+            factor = within(truth[name], labels)
+            for measure, seen in (("kept", kept[name]), ("ceiling", given[name])):
+                lines = predicted_by_lines(within(seen, labels), factor)
+                found.append(self.share(measure, name, factor, lines))
+            noise = torch.stack([drawn[name] for drawn in draws]).double().var(0).sum(1)
+            found.append(self.left_open(name, noise, within(given[name], labels), labels))
+        return Answer(found)
+
+    def share(self, measure: str, factor: str, values: Tensor, predicted: Tensor) -> Record:
+        """Return the share of a factor's variance that predictions explain."""
+        value, interval = explained(values, predicted)
+        return Record(measure, value, {"analysis": self.name, "factor": factor}, interval)
+
+    def left_open(self, factor: str, noise: Tensor, given: Tensor, labels: Tensor) -> Record:
+        """Return variances over noise (N,) against estimates (N, C), as standard deviations."""
+        about = {"analysis": self.name, "factor": factor}
+        spread = float(given.square().sum()) / max(1, len(labels) - len(labels.unique()))
+        if spread == 0:
+            return Record("left_open", nan, about)
+        low, high = mean_interval(noise.unsqueeze(1))[0].tolist()
+        value, low, high = (sqrt(each / spread) for each in (float(noise.mean()), low, high))
+        return Record("left_open", value, about, (low, high))
+
+
+def within(values: Tensor, labels: Tensor) -> Tensor:
+    """Return values (N, C) minus their mean over the images of the same class, float64."""
+    values, classes = values.double(), int(labels.max()) + 1
+    sums = values.new_zeros(classes, values.shape[1]).index_add_(0, labels, values)
+    return values - (sums / labels.bincount(minlength=classes).unsqueeze(1))[labels]
+
+
+def estimates(images: Tensor) -> dict[str, Tensor]:
+    """Return what is seen of the factors of images with one object before an even background.
+
+    The object is where the colour is far from the background's, which is the median of the border
+    (`background`, (N, 3)); `x` and `y` are the centre of its pixels, (N, 1), as in `ShapeFactors`,
+    and the middle of the image where there are none; `radius` is the root of their number, (N, 1).
+
+    Args:
+        images: float (N, 3, H, W) in [0, 1].
+    """
+    height, width = images.shape[2:]
+    border = torch.ones(height, width, dtype=torch.bool)
+    border[1:-1, 1:-1] = False
+    background = images[:, :, border].median(2).values
+    objects = (images - background[..., None, None]).norm(dim=1) > THRESHOLD
+    area = objects.sum((1, 2))
+    found = {"background": background, "radius": area.sqrt().unsqueeze(1)}
+    for name, size, other in (("x", width, 1), ("y", height, 2)):
+        sums = (objects.sum(other) * torch.arange(size)).sum(1)
+        centre = torch.where(area > 0, sums / area.clamp(min=1), (size - 1) / 2)
+        found[name] = centre.unsqueeze(1)
+    return found

@@ -1,0 +1,100 @@
+"""The `invert` command: which runs it takes, what it writes."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from iscp_lightning.cli import main
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
+ROBUST = str(ROOT / "checkpoints" / "shapes_resnet20_linf.safetensors")
+QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder with two inversions, `a` and `b`, and a classifier `c`."""
+    folder = tmp_path_factory.mktemp("inversions")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.delenv("ISCP_RUN_FOLDER", raising=False)
+        config = ["-c", str(ROOT / "configs" / "experiment" / "invert_shapes.yaml"), *QUIET]
+        sizes = ["--data.source.train_count", "60", "--data.source.test_count", "40"]
+        sizes += ["--model.architecture.width", "1", "--trainer.max_epochs", "1"]
+        for name, weights in (("a", WEIGHTS), ("b", ROBUST)):
+            main(["fit", *config, "--model.classifier", weights, *sizes, "--run", name])
+        small = ["-c", str(ROOT / "tests" / "configs" / "small.yaml")]
+        main(["fit", *small, "--data.source.size", "32", "--run", "c"])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(runs, monkeypatch):
+    monkeypatch.chdir(runs)
+
+
+def _refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit):
+        main(["invert", *arguments, *QUIET])
+    return capsys.readouterr().err
+
+
+def test_a_training_ends_with_what_its_test_found():
+    results = json.loads(Path("runs/a/results.json").read_text())
+    measures = {row["measure"] for row in results["records"] if row["split"] == "all"}
+    assert {"mse", "ssim", "class_agreement", "pixel_retrieval_rank"} <= measures
+    assert results["provenance"]["condition"] == "features"
+    assert Path("runs/a/figures/reconstruction.png").is_file()
+
+
+def test_two_inversions_are_asked_and_drawn_side_by_side():
+    asked = ["--analyses", "Reconstruction", "LogitScale", "--images", "20"]
+    main(["invert", "runs/a", "runs/b", "--judge", "runs/c", *asked, "--run", "both", *QUIET])
+    results = json.loads(Path("runs/both/results.json").read_text())
+    rows = results["records"]
+    assert {row["inversion"] for row in rows} == {"a", "b"}
+    assert {row["analysis"] for row in rows} == {"reconstruction", "logit scale"}
+    assert "judge_accuracy" in {row["measure"] for row in rows}
+    with Path("runs/both/invert.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == len(rows)
+    names = {file.name for file in Path("runs/both/figures").iterdir()}
+    assert names == {
+        *("reconstruction_a.png", "reconstruction_b.png", "logit_scale_curves.png"),
+        *("logit_scale_a.png", "logit_scale_b.png"),
+    }
+    (images,) = {r["value"] for r in rows if r["measure"] == "images" and r["split"] == "all"}
+    assert images == 20
+
+
+def test_test_repeats_what_the_training_found():
+    main(["test", "--from", "runs/a", "--run", "again", *QUIET])
+    first, again = (
+        json.loads(Path(f"runs/{name}/results.json").read_text())["records"]
+        for name in ("a", "again")
+    )
+    assert first == again
+
+
+def test_other_runs_are_refused(capsys):
+    said = _refused(capsys, "runs/c", "--run", "no")
+    assert "`invert runs/c`: it is a run of NaturalModule" in said
+    assert "`invert` takes the runs of inversions" in _refused(capsys, "--images", "5")
+    assert "`--from runs/none` is neither a run folder" in _refused(capsys, "runs/none")
+    assert not Path("runs/no").exists()
+
+
+def test_a_judge_must_be_another_classifier(capsys):
+    said = _refused(capsys, "runs/a", "--judge", WEIGHTS, "--run", "no")
+    assert "`judge` must be another classifier than the inverted one" in said
+    assert "`images` must be 1 or more, got 0" in _refused(capsys, "runs/a", "--images", "0")
+    assert not Path("runs/no").exists()
+
+
+def test_distortions_are_shown_the_data_first():
+    silhouette = "{class_path: DistortedInputs, init_args: {distortions: [Silhouette]}}"
+    main(["invert", "runs/a", "--analyses", silhouette, "--images", "10", *QUIET, "--run", "s"])
+    assert Path("runs/s/figures/distorted_inputs.png").is_file()
