@@ -15,7 +15,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Generator as Draws
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from iscp_lightning.classifiers import classifier_hash, load_trained
 from iscp_lightning.classifiers.frozen import (
@@ -33,7 +32,7 @@ from iscp_lightning.internals import expects_all_gradients, take_loader_from
 from iscp_lightning.inversion.analyses.reconstruction import Reconstruction
 from iscp_lightning.inversion.architecture import Architecture
 from iscp_lightning.inversion.augmentation import Policy, augment, require_policies
-from iscp_lightning.inversion.averaging import decaying
+from iscp_lightning.inversion.averaging import Average
 from iscp_lightning.inversion.collapse import CollapseWatch
 from iscp_lightning.inversion.conditioning import (
     Condition,
@@ -152,9 +151,7 @@ class FeedforwardInversionModule(L.LightningModule):
         self.discriminator = Discriminator(size, architecture, image_size)
         for network in (self.generator, self.discriminator):
             use_fast_layout(network)
-        self.average = AveragedModel(
-            self.generator, multi_avg_fn=decaying(averaging), use_buffers=True
-        ).requires_grad_(False)
+        self.average = Average(self.generator, averaging)
         self.watch = CollapseWatch()
         self._kept = torch.zeros(0)  # vectors of all images of the training set
         self.automatic_optimization = False
@@ -165,7 +162,7 @@ class FeedforwardInversionModule(L.LightningModule):
     @property
     def inverter(self) -> Inverter:
         """The classifier and the averaged generator, as analyses take them."""
-        generator = self.average.module
+        generator = self.average.module.eval()
         assert isinstance(generator, Generator)
         return Inverter(self._frozen[0], generator, self.standardise, self.condition, self._seed)
 
@@ -256,12 +253,6 @@ class FeedforwardInversionModule(L.LightningModule):
             if len(others):
                 self._kept[others] = answers_about(frozen, images, others, self.condition).vectors
 
-    def train(self, mode: bool = True) -> FeedforwardInversionModule:
-        """Set the mode of what is trained; the average stays in eval mode."""
-        super().train(mode)
-        self.average.eval()
-        return self
-
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Make a step of the discriminator, and of the generator where it is its turn."""
         vectors = self.standardise(self._vectors(batch))
@@ -305,7 +296,7 @@ class FeedforwardInversionModule(L.LightningModule):
         self.manual_backward(loss)
         optimizer.step()
         self.discriminator.requires_grad_(True)
-        self.average.update_parameters(self.generator)
+        self.average.update(self.generator)
         self.log_dict({f"train/{k}": term.detach() for k, term in terms.items()}, prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
