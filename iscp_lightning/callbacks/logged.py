@@ -38,7 +38,7 @@ def log_findings(
             logger.log_image(key, [pixels], step=step, caption=[caption])
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, pixels, step, dataformats="HWC")
-    if isinstance(logger, WandbLogger):
+    if past and isinstance(logger, WandbLogger):
         columns, rows = table(past)
         logger.log_table(title, columns=columns, data=rows, step=step)
 

@@ -95,7 +95,8 @@ def invert(
         records: list[Record] = []
         used: set[str] = set()
         for name, module in modules.items():
-            examined = module.examined(data, DRY_IMAGES if is_dry(trainer) else images)
+            count = DRY_IMAGES if is_dry(trainer) else images
+            examined = module.examined(data, count, means=True)
             for analysis in asked:
                 if not analysis.applies(examined):
                     continue

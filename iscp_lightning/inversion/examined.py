@@ -159,3 +159,14 @@ class Examined:
             return None
         made = self.judged(reconstructions)
         return Judgement(made.logits, self.judged_images.vectors, made.vectors)
+
+
+def columns_of_noise(examined: Examined) -> tuple[Tensor, list[str]]:
+    """Return images, their reconstructions and those of two other noises, and what they are called.
+
+    Returns:
+        float (N, 4, C, H, W) in [0, 1], and four names.
+    """
+    draws = [examined.inverter.images(examined.answers.vectors, draw) for draw in (1, 2)]
+    images = torch.stack([examined.images, examined.reconstructions, *draws], 1)
+    return images, ["original", "reconstruction", "other noise", "other noise"]

@@ -166,12 +166,15 @@ class FeedforwardInversionModule(L.LightningModule):
         assert isinstance(generator, Generator)
         return Inverter(self._frozen[0], generator, self.standardise, self.condition, self._seed)
 
-    def examined(self, data: ImageDataModule, count: int | None = None) -> Examined:
+    def examined(
+        self, data: ImageDataModule, count: int | None = None, means: bool = False
+    ) -> Examined:
         """Return the inversion on some of the test images, as analyses take it.
 
         Args:
             data: The images.
             count: How many, as many of each class; None is `test_images`.
+            means: Whether mean images of the classes are wanted: training images are read then.
         """
         device, labels = module_device(self.generator), data.test_images.labels
         chosen = stratified_choice(labels, count or self.test_images, data.seed)
@@ -183,7 +186,7 @@ class FeedforwardInversionModule(L.LightningModule):
             chosen[mixed],
             next((judge.to(device) for judge in self._judge), None),
             factors_of(data),
-            mean_images(images, indices[:MEANS], data.num_classes),
+            mean_images(images, indices[:MEANS], data.num_classes) if means else None,
             self.same_classes,
         )
 

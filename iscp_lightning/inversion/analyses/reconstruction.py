@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from iscp_lightning.inversion.analysis import Analysis, Answer, Sheet, rows_of, side_by_side
-from iscp_lightning.inversion.examined import Examined
+from iscp_lightning.inversion.analysis import SHOWN, Analysis, Answer, Sheet, rows_of, side_by_side
+from iscp_lightning.inversion.examined import Examined, columns_of_noise
 from iscp_lightning.inversion.optimisation import invert_by_optimisation
 
 OPTIMISED = 100  # images, since each takes hundreds of passes
@@ -16,11 +16,10 @@ class Reconstruction(Analysis):
 
     def __call__(self, examined: Examined) -> Answer:
         """Return all measures by split."""
-        draws = [examined.inverter.images(examined.answers.vectors, draw) for draw in (1, 2)]
-        images = side_by_side(examined.images, examined.reconstructions, *draws)
-        columns = ["original", "reconstruction", "other noise", "other noise"]
         found = examined.records_of(examined.reconstructions, {"analysis": self.name})
-        return Answer(found, {"": Sheet(images, rows_of(examined), columns)})
+        few = examined.first(SHOWN)
+        images, columns = columns_of_noise(few)
+        return Answer(found, {"": Sheet(images, rows_of(few), columns)})
 
 
 class ClassMean(Analysis):
