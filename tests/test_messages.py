@@ -23,7 +23,7 @@ SETTINGS = "--model.search"
 # ruff: noqa: E501
 MISTAKES = [
     ("fitt", "`fitt` is no command; did you mean fit?"),
-    ("paint", "`paint` is no command; they are describe, fit, predict, probe, search, test, transfer, validate"),
+    ("paint", "`paint` is no command; they are describe, fit, invert, predict, probe, search, test, transfer, validate"),
     ("search", "`model.classifier` is missing: give it, or `--from` a run or a weights file"),
     ("test", "`model` is missing: give it, or `--from` a run or a weights file"),
     ("fit --attacks", "unknown option `--attacks`"),
@@ -91,7 +91,7 @@ MISTAKES = [
     (f"{FIT} --ckpt_path nowhere.ckpt", "`--ckpt_path nowhere.ckpt` is neither an existing file nor best or last"),
     (f"{FIT} --ckpt_path page.ckpt", "`--ckpt_path page.ckpt` is no checkpoint of a run: it is a web page"),
     (f"{FIT} --ckpt_path {ROOT}/README.md", f"`--ckpt_path {ROOT}/README.md` is no checkpoint of a run: it is no checkpoint"),
-    (f"{TEST} --attacks pdg", "`attacks` must be among fgsm, pgd20, pgd100, autoattack, got ['pdg']"),
+    (f"{TEST} --attacks pdg", "`attacks` must be among fgsm, pgd20, pgd100, autoattack, stadv, got ['pdg']"),
     (f"{TEST} --attack_images 5", "`--attack_epsilon` and `--attack_images` go with `--attacks`"),
     (f"{ATTACK} --attack_images 0", "`attack_images` must be 1 or more, got 0"),
     (f"{ATTACK} --attack_epsilon eight", "`attack_epsilon`=eight: 'eight' is not a number or a fraction such as 8/255"),
