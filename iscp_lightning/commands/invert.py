@@ -44,8 +44,9 @@ from iscp_lightning.inversion.analyses import every_analysis
 from iscp_lightning.inversion.analysis import Analysis
 from iscp_lightning.inversion.drawings import curve_figures, sheet_figure
 from iscp_lightning.inversion.module import DRY_IMAGES, FeedforwardInversionModule
-from iscp_lightning.inversion.report import lines_of, of_inversion, write_records
+from iscp_lightning.inversion.report import FIRST, lines_of, of_inversion
 from iscp_lightning.messages import fail
+from iscp_lightning.patterns.tables import write_records
 from iscp_lightning.records import Findings, Record
 from iscp_lightning.runs import is_dry, may_write, provenance, save_figure
 
@@ -109,7 +110,7 @@ def invert(
                     folder = experiment.run.folder / "figures"
                     save_figure(folder / f"{file}.png", sheet_figure(sheet))
         if may_write(trainer):
-            write_records(experiment.run.folder / "invert.csv", records)
+            write_records(experiment.run.folder / "invert.csv", records, FIRST)
             units = {analysis.name: analysis.unit for analysis in asked}
             for name, figure in curve_figures(records, units).items():
                 file = f"{name.replace(' ', '_')}_curves.png"

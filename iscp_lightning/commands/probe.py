@@ -44,7 +44,7 @@ from iscp_lightning.commands._measuring import (
 )
 from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
-from iscp_lightning.patterns.tables import markdown
+from iscp_lightning.patterns.tables import markdown, write_records
 from iscp_lightning.probes import Distortion
 from iscp_lightning.probes.drawings import joint_course, plane_figure, strength_figures
 from iscp_lightning.probes.maps import Mapped, mapped_images, measure_maps
@@ -52,11 +52,11 @@ from iscp_lightning.probes.measurement import ShapeAndTexture
 from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.probe import Probed
 from iscp_lightning.probes.report import (
+    FIRST,
     lines_of,
     overview,
     records_of,
     strongest,
-    write_records,
 )
 from iscp_lightning.probes.saliency import Method, randomised
 from iscp_lightning.probes.style import Stylised, judge_style
@@ -159,7 +159,7 @@ def probe(
                 records += judged.records(each.about)
         if may_write(trainer):
             folder = experiment.run.folder
-            write_records(folder / "probe.csv", records)
+            write_records(folder / "probe.csv", records, FIRST)
             with atomic_path(folder / "probe.md") as temporary:
                 temporary.write_text(markdown(*overview(found, records)))
             drawn = strength_figures(records, "accuracy")

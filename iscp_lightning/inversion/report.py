@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from iscp_lightning.patterns.tables import number, table, write_csv
+from iscp_lightning.patterns.tables import number, table
 from iscp_lightning.records import Record
 
 FIRST = ("inversion", "analysis", "method", "split", "strength")
-LAST = ("measure", "value", "low", "high")
 SHOWN = (  # on the screen, of each method
     *("mse", "ssim", "class_agreement", "judge_agreement", "judge_accuracy"),
     *("retrieval_rank", "pixel_retrieval_rank", "fid"),
@@ -20,17 +18,6 @@ SHOWN = (  # on the screen, of each method
 def of_inversion(record: Record, name: str) -> Record:
     """Return a record that also says which inversion it is of."""
     return replace(record, about={"inversion": name, **record.about})
-
-
-def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write all records as CSV: what they are about, then measure, value and interval."""
-    columns = dict.fromkeys([*FIRST, *(key for record in records for key in record.about), *LAST])
-    rows = []
-    for record in records:
-        low, high = record.interval or ("", "")
-        found = {"measure": record.measure, "value": record.value, "low": low, "high": high}
-        rows.append({**record.about, **found})
-    write_csv(path, list(columns), rows)
 
 
 def lines_of(records: Sequence[Record]) -> list[str]:

@@ -71,6 +71,24 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
             writer.writerow({key: "" if value != value else value for key, value in row.items()})
 
 
+def write_records(path: Path, records: Sequence[Record], first: Sequence[str]) -> None:
+    """Write records as a CSV table, a row each: what they are about, measure, value and interval.
+
+    Args:
+        path: The file.
+        records: In the order of the rows.
+        first: The first columns; others follow as records name them.
+    """
+    last = ("measure", "value", "low", "high")
+    columns = dict.fromkeys([*first, *(key for record in records for key in record.about), *last])
+    rows = []
+    for record in records:
+        low, high = record.interval or ("", "")
+        found = {"measure": record.measure, "value": record.value, "low": low, "high": high}
+        rows.append({**record.about, **found})
+    write_csv(path, list(columns), rows)
+
+
 def by_row(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row for each combination of what records are about: these values and all measures.
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 
-from iscp_lightning.patterns.tables import number, table, write_csv
+from iscp_lightning.patterns.tables import number, table
 from iscp_lightning.probes.distortion import Distortion
 from iscp_lightning.probes.drawings import words
 from iscp_lightning.probes.probe import Probed
 from iscp_lightning.records import Record
 
 FIRST = ("classifier", "other", "distortion", "strength")  # columns of the table
-LAST = ("measure", "value", "low", "high")
 LOSSES = ("content_loss", "style_loss")  # of a stylised set
 SHOWN = ("clean_accuracy", "generalisation", "shape_bias", "cue_share")  # on the screen
 
@@ -87,14 +85,3 @@ def with_interval(record: Record) -> str:
     """Return a value and its interval."""
     low, high = record.interval or (None, None)
     return f"{number(record.value)} ({number(low)} to {number(high)})"
-
-
-def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write records as a CSV table, a row each."""
-    columns = dict.fromkeys([*FIRST, *(key for record in records for key in record.about), *LAST])
-    rows = []
-    for record in records:
-        low, high = record.interval or ("", "")
-        found = {"measure": record.measure, "value": record.value, "low": low, "high": high}
-        rows.append({**record.about, **found})
-    write_csv(path, list(columns), rows)
