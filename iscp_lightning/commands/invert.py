@@ -41,8 +41,9 @@ from iscp_lightning.commands._measuring import (
 )
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.inversion.analyses import every_analysis
-from iscp_lightning.inversion.analysis import Analysis
-from iscp_lightning.inversion.drawings import curve_figures, sheet_figure
+from iscp_lightning.inversion.analysis import SHOWN, Analysis, rows_of
+from iscp_lightning.inversion.drawings import beside_each_other, curve_figures, sheet_figure
+from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.inversion.module import DRY_IMAGES, FeedforwardInversionModule
 from iscp_lightning.inversion.report import FIRST, lines_of, of_inversion
 from iscp_lightning.messages import fail
@@ -78,6 +79,8 @@ def invert(
         fail("`invert` takes the runs of inversions: `invert runs/NAME`")
     if images < 1:
         fail(f"`images` must be 1 or more, got {images}")
+    if len(set(inversions)) < len(inversions):
+        fail(f"inversions must differ from each other, got {' '.join(inversions)}")
     data = build(experiment)
     trainer = experiment.trainer
     device = trainer.strategy.root_device
@@ -93,35 +96,40 @@ def invert(
         analysis.check(data)
 
     def measure() -> Findings:
+        folder = experiment.run.folder / "figures"
         records: list[Record] = []
-        used: set[str] = set()
+        shown: dict[str, Examined] = {}
         for name, module in modules.items():
             count = DRY_IMAGES if is_dry(trainer) else images
             examined = module.examined(data, count, means=True)
+            shown[name] = examined.first(SHOWN)
             for analysis in asked:
                 if not analysis.applies(examined):
                     continue
                 answer = analysis(examined)
-                used.add(analysis.name)
                 records += [of_inversion(record, name) for record in answer.records]
                 for part, sheet in answer.sheets.items() if may_write(trainer) else ():
                     words = [analysis.name, part, name if len(modules) > 1 else ""]
                     file = "_".join(word.replace(" ", "_") for word in words if word)
-                    folder = experiment.run.folder / "figures"
                     save_figure(folder / f"{file}.png", sheet_figure(sheet))
         if may_write(trainer):
             write_records(experiment.run.folder / "invert.csv", records, FIRST)
             units = {analysis.name: analysis.unit for analysis in asked}
             for name, figure in curve_figures(records, units).items():
                 file = f"{name.replace(' ', '_')}_curves.png"
-                save_figure(experiment.run.folder / "figures" / file, figure)
+                save_figure(folder / file, figure)
+            if len(shown) > 1:
+                first = next(iter(shown.values()))
+                made = {name: each.reconstructions for name, each in shown.items()}
+                figure = beside_each_other(first.images, rows_of(first), made)
+                save_figure(folder / "inversions.png", figure)
         return Findings(
             records,
             lines=lines_of(records),
             provenance=provenance(
                 inversions={name: module.inverted for name, module in modules.items()},
                 images=images,
-                analyses=sorted(used),
+                analyses=sorted({str(record.about["analysis"]) for record in records}),
             ),
         )
 

@@ -39,9 +39,9 @@ class Augmentation:
             generator: CPU generator that all draws are taken from.
         """
         if self.crop_padding:
-            images = _translate(images, self.crop_padding, "constant", generator)
+            images = translate(images, self.crop_padding, "constant", generator)
         if self.shift:
-            images = _translate(images, self.shift, "replicate", generator)
+            images = translate(images, self.shift, "replicate", generator)
         if self.horizontal_flip:
             flip = torch.rand(len(images), generator=generator) < 0.5
             flip = flip.to(images.device, non_blocking=True).view(-1, 1, 1, 1)
@@ -49,7 +49,15 @@ class Augmentation:
         return images
 
 
-def _translate(images: Tensor, pixels: int, padding: str, generator: Generator) -> Tensor:
+def translate(images: Tensor, pixels: int, padding: str, generator: Generator) -> Tensor:
+    """Return images (N, C, H, W), each shifted by up to so many pixels along both sides.
+
+    Args:
+        images: float (N, C, H, W).
+        pixels: The most that one is shifted.
+        padding: What comes into view: `constant`, black, or `replicate`, the edge pixels.
+        generator: CPU generator that all draws are taken from.
+    """
     height, width = images.shape[2:]
     padded = F.pad(images, (pixels,) * 4, mode=padding)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, 2p+1, 2p+1, H, W), a view

@@ -138,6 +138,12 @@ class ImageDataModule(L.LightningDataModule):
         return self._part("held_out")[1]
 
     @property
+    def has_training_images(self) -> bool:
+        """Whether the source has training images."""
+        self._part("test")  # reads them
+        return "train" in self._parts
+
+    @property
     def train_images(self) -> tuple[ImageSet, Tensor]:
         """The set that training images are taken from, and (n,) which of them, sorted."""
         return self._part("train")

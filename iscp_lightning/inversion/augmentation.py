@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from iscp_lightning.data.augment import translate
 
 Policy = Literal["color", "translation", "cutout"]
 LARGEST_SHIFT = 1 / 8  # of a side
@@ -20,7 +21,7 @@ def augment(images: Tensor, policies: Sequence[Policy], generator: Generator) ->
     Every image has draws of its own; the same policies act on real and generated images.
 
     Args:
-        images: float (N, C, H, W) in [0, 1]; what comes out may leave it.
+        images: float (N, C, H, W) in [0, 1], square; what comes out may leave it.
         policies: `color` changes brightness, saturation and contrast, `translation` shifts by up to
             an eighth of a side with black behind, `cutout` blackens a square of half a side.
         generator: CPU generator that all draws are taken from.
@@ -52,15 +53,7 @@ def _color(images: Tensor, generator: Generator) -> Tensor:
 
 
 def _translation(images: Tensor, generator: Generator) -> Tensor:
-    height, width = images.shape[2:]
-    most = [round(side * LARGEST_SHIFT) for side in (height, width)]
-    padded = F.pad(images, (most[1], most[1], most[0], most[0]))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    rows, columns = (
-        torch.randint(2 * each + 1, (len(images),), generator=generator).to(images.device)
-        for each in most
-    )
-    return windows[torch.arange(len(images), device=images.device), :, rows, columns]
+    return translate(images, round(images.shape[2] * LARGEST_SHIFT), "constant", generator)
 
 
 def _cutout(images: Tensor, generator: Generator) -> Tensor:

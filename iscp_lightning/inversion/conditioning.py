@@ -60,6 +60,23 @@ def answers_of(classifier: nn.Module, images: Tensor, condition: Condition = "lo
 
 @torch.no_grad()
 @full_fp32()
+def answers_to(classifier: nn.Module, images: Tensor, condition: Condition = "logits") -> Answers:
+    """Return what a frozen classifier says of any number of images, in fp32, on its device.
+
+    What is said of one does not depend on how many others are asked for, and nothing of it on the
+    precision around.
+
+    Args:
+        classifier: As for `answers_of`.
+        images: float (N, C, H, W) in [0, 1], at least one.
+        condition: Which vectors.
+    """
+    device = module_device(classifier)
+    with torch.autocast(device.type, enabled=False):
+        parts = [answers_of(classifier, part.to(device), condition) for part in images.split(CHUNK)]
+    return Answers(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
 def answers_about(
     classifier: nn.Module, images: ImageSet, indices: Tensor, condition: Condition = "logits"
 ) -> Answers:
@@ -77,7 +94,7 @@ def answers_about(
     device = module_device(classifier)
     parts = []
     for batch in images.batches(indices.split(CHUNK)):
-        found = answers_of(classifier, to_float(batch.image.to(device)), condition)
+        found = answers_to(classifier, to_float(batch.image.to(device)), condition)
         if found.logits.isnan().any():
             first = int(batch.index[found.logits.isnan().any(1).cpu()][0])
             raise ValueError(

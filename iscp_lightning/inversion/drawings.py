@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from iscp_lightning import figures
@@ -25,6 +26,18 @@ def sheet_figure(sheet: Sheet, title: str | None = None) -> Figure:
         column_labels=sheet.columns,
         title=title,
     )
+
+
+def beside_each_other(images: Tensor, rows: Sequence[str], made: Mapping[str, Tensor]) -> Figure:
+    """Return images and what several inversions make of them.
+
+    Args:
+        images: float (R, C, H, W) in [0, 1].
+        rows: R labels.
+        made: By inversion, as `images`.
+    """
+    columns = torch.stack([images, *made.values()], 1)
+    return sheet_figure(Sheet(columns, rows, ["original", *made]))
 
 
 def pixels_of(image: Tensor) -> Pixels:
@@ -47,9 +60,8 @@ def curve_figures(records: Sequence[Record], units: Mapping[str, str]) -> dict[s
             continue
         low, high = record.interval or (np.nan, np.nan)
         point = [float(record.about["strength"]), record.value, low, high]
-        kind = record.about.get("line", record.about["inversion"])
         of = panels.setdefault(str(record.about["analysis"]), {}).setdefault(record.measure, {})
-        of.setdefault(str(kind), []).append(point)
+        of.setdefault(str(record.about["inversion"]), []).append(point)
     return {
         name: figures.curve_panels(
             {

@@ -7,11 +7,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.shapes import ShapeFactors
-from iscp_lightning.inversion.conditioning import CHUNK, Answers, answers_of
+from iscp_lightning.inversion.conditioning import Answers, answers_to
 from iscp_lightning.inversion.fidelity import Judgement, fidelity, records
 from iscp_lightning.inversion.inverter import Inverter
 from iscp_lightning.records import Record
@@ -48,6 +47,7 @@ class Examined:
         self.factors = factors
         self.class_means = class_means
         self.same_classes = same_classes
+        self._drawn: dict[int, Tensor] = {}
 
     def first(self, count: int) -> Examined:
         """Return the same for the first images alone."""
@@ -76,10 +76,16 @@ class Examined:
         """What the classifier says of them, on the CPU."""
         return self.inverter.answers(self.images)
 
-    @cached_property
+    def drawn(self, draw: int) -> Tensor:
+        """Return what becomes of them with one of the noises, 0, 1, ..., as `images`; made once."""
+        if draw not in self._drawn:
+            self._drawn[draw] = self.inverter.images(self.answers.vectors, draw)
+        return self._drawn[draw]
+
+    @property
     def reconstructions(self) -> Tensor:
         """What becomes of them with the first noise, as `images`."""
-        return self.inverter.images(self.answers.vectors)
+        return self.drawn(0)
 
     @property
     def right(self) -> Tensor:
@@ -87,8 +93,6 @@ class Examined:
         right = self.answers.logits.argmax(1) == self.labels
         return right if self.same_classes else torch.zeros_like(right)
 
-    @torch.no_grad()
-    @full_fp32()
     def judged(self, images: Tensor) -> Answers:
         """Return what the judge says of images, logits and penultimate features, on the CPU.
 
@@ -100,12 +104,7 @@ class Examined:
         """
         if self.judge is None:
             raise ValueError("there is no `judge`")
-        device = self.inverter.device
-        parts = [
-            [each.cpu() for each in answers_of(self.judge, part.to(device), "features")]
-            for part in images.split(CHUNK)
-        ]
-        return Answers(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        return Answers(*(each.cpu() for each in answers_to(self.judge, images, "features")))
 
     @cached_property
     def judged_images(self) -> Answers:
@@ -133,26 +132,29 @@ class Examined:
 
         The judge agrees with nobody where the classifier knows other classes: that is left out.
         """
-        answers = self.inverter.answers(reconstructions)
-        found = fidelity(
-            self.images,
-            reconstructions,
-            self.answers.logits,
-            answers.logits,
-            self.labels,
-            self._judgement(reconstructions),
-        )
-        if not self.same_classes:
-            found.pop("judge_agreement", None)
-        return found
+        return self._fidelity(reconstructions, self._judgement(reconstructions))
 
     def records_of(
         self, reconstructions: Tensor, about: dict[str, str | int | float]
     ) -> list[Record]:
         """Return the same as means with intervals, by split: see `records`."""
-        measures, judgement = self.fidelity_of(reconstructions), self._judgement(reconstructions)
+        judgement = self._judgement(reconstructions)
+        measures = self._fidelity(reconstructions, judgement)
         found = records(measures, self.right, judgement, about)
         return [r for r in found if self.same_classes or r.about["split"] == "all"]
+
+    def _fidelity(self, reconstructions: Tensor, judgement: Judgement | None) -> dict[str, Tensor]:
+        found = fidelity(
+            self.images,
+            reconstructions,
+            self.answers.logits,
+            self.inverter.answers(reconstructions).logits,
+            self.labels,
+            judgement,
+        )
+        if not self.same_classes:
+            found.pop("judge_agreement", None)
+        return found
 
     def _judgement(self, reconstructions: Tensor) -> Judgement | None:
         if self.judge is None:
@@ -167,6 +169,5 @@ def columns_of_noise(examined: Examined) -> tuple[Tensor, list[str]]:
     Returns:
         float (N, 4, C, H, W) in [0, 1], and four names.
     """
-    draws = [examined.inverter.images(examined.answers.vectors, draw) for draw in (1, 2)]
-    images = torch.stack([examined.images, examined.reconstructions, *draws], 1)
+    images = torch.stack([examined.images, *(examined.drawn(draw) for draw in (0, 1, 2))], 1)
     return images, ["original", "reconstruction", "other noise", "other noise"]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from iscp_lightning.data.drawn import Noise
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import class_index
@@ -42,8 +43,9 @@ class Foreign:
 
 def uniform_noise(examined: Examined) -> Foreign:
     """Return as many images as are examined, whose values are drawn uniformly from [0, 1]."""
-    draws = named_generator(examined.inverter.seed, "foreign noise")
-    return Foreign("uniform noise", torch.rand(examined.images.shape, generator=draws))
+    count, _, height, width = examined.images.shape
+    noise = Noise(count, (height, width), examined.inverter.seed).test()
+    return Foreign("uniform noise", to_float(noise.read(torch.arange(count))))
 
 
 def greys(examined: Examined) -> Foreign:

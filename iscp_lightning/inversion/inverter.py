@@ -14,6 +14,7 @@ from iscp_lightning.inversion.conditioning import (
     Condition,
     Standardisation,
     answers_of,
+    answers_to,
 )
 from iscp_lightning.inversion.generator import Generator
 from iscp_lightning.seeds import named_generator
@@ -42,18 +43,9 @@ class Inverter:
         """Where it computes."""
         return module_device(self.generator)
 
-    @torch.no_grad()
-    @full_fp32()
     def answers(self, images: Tensor) -> Answers:
         """Return what the classifier says of float images (N, C, H, W) in [0, 1], on the CPU."""
-        parts = [
-            [
-                each.cpu()
-                for each in answers_of(self.classifier, part.to(self.device), self.condition)
-            ]
-            for part in images.split(CHUNK)
-        ]
-        return Answers(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        return Answers(*(e.cpu() for e in answers_to(self.classifier, images, self.condition)))
 
     def standardised_vectors(self, images: Tensor) -> Tensor:
         """Return vectors as the generator gets them, on the device; gradients flow."""
@@ -72,12 +64,13 @@ class Inverter:
             draw: Which noise: vectors at the same position get the same of the same draw.
         """
         noise = self.noise(len(vectors), draw)
-        return torch.cat(
-            [
-                self.generator(self.standardise(v.to(self.device)), n.to(self.device)).cpu()
-                for v, n in zip(vectors.split(CHUNK), noise.split(CHUNK), strict=True)
-            ]
-        )
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.cat(
+                [
+                    self.generator(self.standardise(v.to(self.device)), n.to(self.device)).cpu()
+                    for v, n in zip(vectors.split(CHUNK), noise.split(CHUNK), strict=True)
+                ]
+            )
 
     def reconstruct(self, images: Tensor, draw: int = 0) -> Tensor:
         """Return what images (N, C, H, W) in [0, 1] become through the classifier and back."""

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from iscp_lightning.classifiers import classifier_hash, load_trained
 from iscp_lightning.classifiers.frozen import (
     frozen_copy,
-    full_fp32,
     module_device,
     use_fast_layout,
 )
@@ -39,13 +38,14 @@ from iscp_lightning.inversion.conditioning import (
     Standardisation,
     answers_about,
     answers_of,
+    answers_to,
     require_condition,
 )
 from iscp_lightning.inversion.discriminator import Discriminator
 from iscp_lightning.inversion.drawings import sheet_figure
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.inversion.generator import Generator
-from iscp_lightning.inversion.given import answers_to_grey, judge_of, mean_images
+from iscp_lightning.inversion.given import answers_to_grey, class_means
 from iscp_lightning.inversion.inverter import Inverter
 from iscp_lightning.inversion.losses import Weights, discriminator_hinge
 from iscp_lightning.records import Findings
@@ -53,7 +53,6 @@ from iscp_lightning.runs import is_dry, may_write, provenance, save_figure
 from iscp_lightning.seeds import named_generator
 
 STATISTICS = 20_000  # training images that vectors are standardised with, at most
-MEANS = 20_000  # training images that mean images are of, at most
 DRY_IMAGES = 20
 KEPT_BYTES = 2**30  # of vectors that are read once and kept
 CLASSIFIER_KEY = "inverted_classifier"
@@ -94,6 +93,9 @@ class FeedforwardInversionModule(L.LightningModule):
         num_classes: Number of classes; the command line takes it from the data.
         image_size: Size of the images, likewise.
 
+    Attributes:
+        inverted: SHA-256 of the inverted classifier.
+
     Raises:
         ValueError: if an option is out of range, or no stages lead to the size of the images.
     """
@@ -125,9 +127,11 @@ class FeedforwardInversionModule(L.LightningModule):
             raise ValueError(f"`test_images` must be 1 or more, got {test_images}")
         require_condition(condition)
         require_policies(augmentation)
+        if condition == "one_hot" and loss.feature:
+            raise ValueError("`loss.feature` must be 0 for `condition`=one_hot: it has no gradient")
         given = load_trained(classifier, weights, num_classes, image_size)
         frozen = frozen_copy(given, torch.device("cpu"))
-        logits, vectors = answers_to_grey(frozen, image_size, condition)
+        logits, vectors = answers_to_grey("classifier", frozen, image_size, condition)
         if logits.shape[1] != num_classes and not other_classes:
             raise ValueError(
                 f"`classifier` knows {logits.shape[1]} classes, the data have {num_classes}: "
@@ -135,10 +139,11 @@ class FeedforwardInversionModule(L.LightningModule):
             )
         self._frozen = (frozen,)  # a tuple hides it: no checkpoint holds it
         self._judge: tuple[nn.Module, ...] = ()
+        self.num_classes = num_classes
+        self.image_size = image_size
         self.same_classes = logits.shape[1] == num_classes
         self.test_images = test_images
-        self._seed = 0
-        self._hash = classifier_hash(frozen)
+        self.inverted = classifier_hash(frozen)
         self.condition = condition
         self.loss = loss
         self.generator_optimizer = generator_optimizer
@@ -156,15 +161,18 @@ class FeedforwardInversionModule(L.LightningModule):
         self._kept = torch.zeros(0)  # vectors of all images of the training set
         self.automatic_optimization = False
         if judge is not None:
-            self.take_judge(judge_of(judge, num_classes, image_size))
+            self.take_judge(load_trained(judge, None, num_classes, image_size))
         self.findings: dict[str, Findings] = {}
 
-    @property
-    def inverter(self) -> Inverter:
-        """The classifier and the averaged generator, as analyses take them."""
+    def inverter(self, seed: int) -> Inverter:
+        """Return the classifier and the averaged generator, as analyses take them.
+
+        Args:
+            seed: Root seed of the noise.
+        """
         generator = self.average.module.eval()
         assert isinstance(generator, Generator)
-        return Inverter(self._frozen[0], generator, self.standardise, self.condition, self._seed)
+        return Inverter(self._frozen[0], generator, self.standardise, self.condition, seed)
 
     def examined(
         self, data: ImageDataModule, count: int | None = None, means: bool = False
@@ -174,26 +182,21 @@ class FeedforwardInversionModule(L.LightningModule):
         Args:
             data: The images.
             count: How many, as many of each class; None is `test_images`.
-            means: Whether mean images of the classes are wanted: training images are read then.
+            means: Whether mean images of the classes are wanted: training images, where there are
+                some, are read then.
         """
         device, labels = module_device(self.generator), data.test_images.labels
         chosen = stratified_choice(labels, count or self.test_images, data.seed)
         mixed = torch.randperm(len(chosen), generator=named_generator(data.seed, "examined"))
-        images, indices = data.train_images
         return Examined(
-            self.inverter,
+            self.inverter(data.seed),
             Subject.of(self._frozen[0], data, device),
             chosen[mixed],
-            next((judge.to(device) for judge in self._judge), None),
+            self._judge[0].to(device) if self._judge else None,
             factors_of(data),
-            mean_images(images, indices[:MEANS], data.num_classes) if means else None,
+            class_means(data) if means else None,
             self.same_classes,
         )
-
-    @property
-    def inverted(self) -> str:
-        """SHA-256 of the inverted classifier."""
-        return self._hash
 
     def take_judge(self, judge: nn.Module) -> None:
         """Judge by another classifier from now on.
@@ -202,11 +205,18 @@ class FeedforwardInversionModule(L.LightningModule):
             judge: A classifier of the data's classes, that maps images in [0, 1] to logits.
 
         Raises:
-            ValueError: if it is the inverted classifier itself.
+            ValueError: if it is the inverted classifier itself, knows another number of classes, or
+                has no penultimate features.
         """
-        if classifier_hash(judge) == self._hash:
+        if classifier_hash(judge) == self.inverted:
             raise ValueError("`judge` must be another classifier than the inverted one")
-        self._judge = (frozen_copy(judge, module_device(self.generator)),)
+        frozen = frozen_copy(judge, torch.device("cpu"))
+        logits, _ = answers_to_grey("judge", frozen, self.image_size, "features")
+        if logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"`judge` knows {logits.shape[1]} classes, the data have {self.num_classes}"
+            )
+        self._judge = (frozen,)
 
     def setup(self, stage: str) -> None:
         """Move the classifier to the device, and read what it says of the training images.
@@ -228,7 +238,6 @@ class FeedforwardInversionModule(L.LightningModule):
             )
         frozen = self._frozen[0].to(self.trainer.strategy.root_device)
         data = self._data
-        self._seed = data.seed
         if stage == "test":
             take_loader_from(self.trainer.test_loop, self)
         if stage != "fit":
@@ -313,7 +322,7 @@ class FeedforwardInversionModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log how far reconstructions are from the images, and how often the class stays."""
         del batch_idx
-        inverter = self.inverter
+        inverter = self.inverter(self._data.seed)
         before = inverter.answers(batch.image)
         images = inverter.images(before.vectors)
         after = inverter.answers(images)
@@ -337,7 +346,7 @@ class FeedforwardInversionModule(L.LightningModule):
         del batch, batch_idx
         small = DRY_IMAGES if is_dry(self.trainer) else None
         answer = Reconstruction()(self.examined(self._data, small))
-        facts = {"inverted_classifier": self._hash, "condition": self.condition}
+        facts = {"inverted_classifier": self.inverted, "condition": self.condition}
         self.findings = {"": Findings(answer.records, provenance=provenance(**facts))}
         for record in answer.records:
             if record.about["split"] == "all" and not math.isnan(record.value):
@@ -355,7 +364,7 @@ class FeedforwardInversionModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which classifier is inverted."""
-        checkpoint[CLASSIFIER_KEY] = self._hash
+        checkpoint[CLASSIFIER_KEY] = self.inverted
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another classifier.
@@ -363,14 +372,13 @@ class FeedforwardInversionModule(L.LightningModule):
         Raises:
             ValueError: if it is.
         """
-        if checkpoint.get(CLASSIFIER_KEY) != self._hash:
+        if checkpoint.get(CLASSIFIER_KEY) != self.inverted:
             raise ValueError("the checkpoint inverts another classifier than `classifier`")
 
     def _vectors(self, batch: Batch) -> Tensor:
         if len(self._kept):
             return self._kept[batch.index.cpu()].to(self.device)
-        with torch.no_grad(), full_fp32(), torch.autocast(self.device.type, enabled=False):
-            return answers_of(self._frozen[0], batch.image, self.condition).vectors
+        return answers_to(self._frozen[0], batch.image, self.condition).vectors
 
     @property
     def _optimizers(self) -> Any:  # noqa: ANN401

@@ -64,7 +64,7 @@ def test_two_inversions_are_asked_and_drawn_side_by_side():
     names = {file.name for file in Path("runs/both/figures").iterdir()}
     assert names == {
         *("reconstruction_a.png", "reconstruction_b.png", "logit_scale_curves.png"),
-        *("logit_scale_a.png", "logit_scale_b.png"),
+        *("logit_scale_a.png", "logit_scale_b.png", "inversions.png"),
     }
     (images,) = {r["value"] for r in rows if r["measure"] == "images" and r["split"] == "all"}
     assert images == 20
@@ -83,6 +83,8 @@ def test_other_runs_are_refused(capsys):
     said = _refused(capsys, "runs/c", "--run", "no")
     assert "`invert runs/c`: it is a run of NaturalModule" in said
     assert "`invert` takes the runs of inversions" in _refused(capsys, "--images", "5")
+    said = _refused(capsys, "runs/a", "runs/a")
+    assert "inversions must differ from each other, got runs/a runs/a" in said
     assert "`--from runs/none` is neither a run folder" in _refused(capsys, "runs/none")
     assert not Path("runs/no").exists()
 

@@ -1,5 +1,8 @@
 """Tests of what all analyses of inversions promise."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from small import examined_colours
@@ -7,7 +10,7 @@ from small import examined_colours
 from iscp_lightning.data.shapes import ShapeFactors
 from iscp_lightning.inversion import analyses
 from iscp_lightning.inversion.analyses import every_analysis
-from iscp_lightning.inversion.analysis import SHOWN
+from iscp_lightning.inversion.analysis import SHOWN, Analysis, Answer
 from iscp_lightning.seeds import generator_states
 
 
@@ -46,3 +49,14 @@ def test_it_answers_without_touching_global_random_state(analysis, settings):
         assert sheet.images.shape[:2] == (len(sheet.rows), len(sheet.columns))
         assert len(sheet.rows) <= SHOWN
         assert 0 <= sheet.images.min() <= sheet.images.max() <= 1
+
+
+def test_the_one_of_contributing_works():
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n(class Brightness.*?)```", text, re.S)
+    names = {"Analysis": Analysis, "Answer": Answer}
+    exec(code, names)
+    examined = _examined()
+    (record,) = names["Brightness"]()(examined).records
+    change = (examined.reconstructions - examined.images).mean().item()
+    assert record.value == pytest.approx(change, abs=1e-6)

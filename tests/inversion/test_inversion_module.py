@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -13,7 +14,10 @@ from torch import nn
 from trainers import quiet_trainer
 
 from iscp_lightning.classifiers import classifier_hash, create_classifier
-from iscp_lightning.data import Augmentation
+from iscp_lightning.data import Augmentation, Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
+from iscp_lightning.data.images import MemoryImages
+from iscp_lightning.inversion import given
 from iscp_lightning.inversion.collapse import CollapseWatch
 from iscp_lightning.inversion.losses import Weights
 from iscp_lightning.inversion.module import FeedforwardInversionModule
@@ -42,7 +46,7 @@ def test_everything_learns_but_the_classifier(tmp_path: Path):
     fresh = small_module(classifier=classifier)
     before = copy.deepcopy(fresh.state_dict())
     module, trainer = _fit(tmp_path, 2, classifier=classifier)
-    assert classifier_hash(classifier) == hashed == classifier_hash(module.inverter.classifier)
+    assert classifier_hash(classifier) == hashed == classifier_hash(module.inverter(0).classifier)
     assert classifier.training  # the given one is not touched
     after = module.state_dict()
     assert not [name for name in after if name.startswith("classifier")]
@@ -104,7 +108,7 @@ def test_the_average_follows_the_generator(tmp_path: Path):
     live, average = module.generator.state_dict(), module.average.module.state_dict()
     same = {name for name in live if torch.equal(live[name], average[name])}
     assert {name for name in live if not name.endswith(("._u", "._v"))} <= same
-    assert not module.inverter.generator.training
+    assert not module.inverter(0).generator.training
     assert module.generator.training
 
 
@@ -157,6 +161,7 @@ def test_a_strategy_that_waits_for_all_gradients_is_refused(tmp_path: Path):
         ({"averaging": 1.0}, r"`averaging` must lie in \[0, 1\), got 1.0"),
         ({"condition": "pixels"}, "`condition` must be one of"),
         ({"augmentation": ["blur"]}, "`augmentation` must be of"),
+        ({"condition": "one_hot", "loss": Weights(feature=1)}, "`loss.feature` must be 0"),
         ({"num_classes": 7}, "knows 10 classes, the data have 7: `other_classes` allows"),
         ({"image_size": 24}, "side of 8, 16, 32"),
         (
@@ -208,3 +213,40 @@ def test_a_checkpoint_of_another_classifier_is_refused(tmp_path: Path):
     other = create_classifier("resnet20", 10, 16)
     with pytest.raises(ValueError, match="inverts another classifier"):
         _fit(tmp_path, 2, str(tmp_path / "1.ckpt"), classifier=other)
+
+
+def test_a_judge_must_be_another_classifier_of_the_same_classes():
+    module = small_module()
+    with pytest.raises(ValueError, match="`judge` must be another classifier"):
+        module.take_judge(module.inverter(0).classifier)
+    with pytest.raises(ValueError, match="`judge` knows 7 classes, the data have 10"):
+        module.take_judge(create_classifier("resnet20", 7, 16))
+    with pytest.raises(ValueError, match=r"no nn\.Linear"):
+        module.take_judge(nn.Conv2d(3, 3, 1))
+
+
+def test_mean_images_are_of_all_classes_however_the_images_are_sorted(monkeypatch):
+    monkeypatch.setattr(given, "MEANS", 6)
+    pixels = torch.arange(30).repeat_interleave(3 * 16 * 16).view(30, 3, 16, 16).to(torch.uint8)
+    labels = torch.arange(3).repeat_interleave(10)
+    data = SimpleNamespace(
+        has_training_images=True,
+        train_images=(MemoryImages(pixels, labels), torch.arange(30)),
+        num_classes=3,
+        seed=0,
+    )
+    means = given.class_means(data)
+    brightness = 255 * means.mean((1, 2, 3))
+    assert (
+        (brightness >= torch.tensor([0, 10, 20])) & (brightness < torch.tensor([10, 20, 30]))
+    ).all()
+    data.num_classes = 4
+    assert given.class_means(data) is None
+
+
+def test_an_inversion_is_examined_without_training_images():
+    source = Shapes(60, 20, 16)
+    source.train = lambda: None
+    examined = small_module().examined(ImageDataModule(source), 10, means=True)
+    assert examined.class_means is None
+    assert len(examined.images) == 10

@@ -6,7 +6,12 @@ import pytest
 import torch
 from small import examined_colours
 
-from iscp_lightning.inversion.analyses import ClassMean, Optimisation, Reconstruction
+from iscp_lightning.inversion.analyses import (
+    ClassMean,
+    Optimisation,
+    Reconstruction,
+    reconstruction,
+)
 from iscp_lightning.inversion.analysis import rows_of
 
 
@@ -76,3 +81,18 @@ def test_labels_say_what_an_image_is_taken_for():
     examined = examined_colours()
     examined.subject.images.labels[1] = 2
     assert rows_of(examined, 2) == ["red", "blue\n(taken for green)"]
+
+
+def test_perceptual_measures_are_asked_for(monkeypatch):
+    for name in ("lpips", "inception_fid"):
+        assert name not in _values(Reconstruction()(examined_colours()))
+    monkeypatch.setattr(reconstruction, "lpips", lambda images, _: torch.arange(len(images)))
+    monkeypatch.setattr(reconstruction, "inception_fid", lambda *_: 7.0)
+    values = _values(Reconstruction(perceptual=True)(examined_colours()), split="all")
+    assert (values["lpips"], values["inception_fid"]) == (14.5, 7)
+
+
+def test_other_noise_is_drawn_once():
+    examined = examined_colours()
+    assert examined.drawn(2) is examined.drawn(2)
+    assert torch.equal(examined.drawn(2), examined.inverter.images(examined.answers.vectors, 2))

@@ -57,10 +57,7 @@ class Factors(Analysis):
             for name, values in truth.items()
         ]
         given, kept = estimates(examined.images), estimates(examined.reconstructions)
-        draws = [
-            estimates(examined.inverter.images(vectors, draw))
-            for draw in range(1, self.samples + 1)
-        ]
+        draws = [estimates(examined.drawn(draw)) for draw in range(1, self.samples + 1)]
         labels = examined.labels
         for name in given:
             factor = within(truth[name], labels)

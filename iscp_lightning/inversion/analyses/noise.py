@@ -32,9 +32,7 @@ class NoiseResampling(Analysis):
     def __call__(self, examined: Examined) -> Answer:
         """Return how much the noise changes."""
         inverter = examined.inverter
-        draws = [
-            inverter.images(examined.answers.vectors, draw) for draw in range(1, self.samples + 1)
-        ]
+        draws = [examined.drawn(draw) for draw in range(1, self.samples + 1)]
         variance = noise_variance(torch.stack(draws))
         of_images = examined.images.var(0).mean()
         agreements = [examined.agreement(d, inverter.answers(d).logits) for d in draws]

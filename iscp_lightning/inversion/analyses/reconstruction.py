@@ -5,18 +5,38 @@ from __future__ import annotations
 from iscp_lightning.inversion.analysis import SHOWN, Analysis, Answer, Sheet, rows_of, side_by_side
 from iscp_lightning.inversion.examined import Examined, columns_of_noise
 from iscp_lightning.inversion.optimisation import invert_by_optimisation
+from iscp_lightning.inversion.perceptual import inception_fid, lpips
+from iscp_lightning.records import Record
 
 OPTIMISED = 100  # images, since each takes hundreds of passes
 
 
 class Reconstruction(Analysis):
-    """How well images are kept: see `fidelity`; three draws of the noise are shown."""
+    """How well images are kept: see `fidelity`; three draws of the noise are shown.
+
+    Args:
+        perceptual: Whether also by `lpips` and `inception_fid`, which need weights of ImageNet and
+            `pip install 'iscp-lightning[images]'`.
+    """
 
     name = "reconstruction"
 
+    def __init__(self, perceptual: bool = False) -> None:
+        self.perceptual = perceptual
+
     def __call__(self, examined: Examined) -> Answer:
-        """Return all measures by split."""
+        """Return all measures by split.
+
+        Raises:
+            ValueError: if package or weights of `perceptual` are missing, or images are too small.
+        """
         found = examined.records_of(examined.reconstructions, {"analysis": self.name})
+        if self.perceptual:
+            pair = examined.images, examined.reconstructions
+            distance = inception_fid(*pair)
+            about = {"analysis": self.name, "split": "all"}
+            found.append(self.mean("lpips", lpips(*pair), split="all"))
+            found.append(Record("inception_fid", distance, about))
         few = examined.first(SHOWN)
         images, columns = columns_of_noise(few)
         return Answer(found, {"": Sheet(images, rows_of(few), columns)})
