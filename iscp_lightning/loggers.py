@@ -92,7 +92,7 @@ class RunWandbLogger(OpenWandbLogger):
             settings.finish_timeout = WANDB_FINISH_TIMEOUT
         super().__init__(
             name=name,
-            save_dir=save_dir,
+            save_dir=str(Path(save_dir).resolve()),  # W&B's service may work in another folder
             version=version,
             project=project,
             mode=mode,

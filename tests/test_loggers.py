@@ -226,3 +226,18 @@ def test_records_of_an_offline_training(tmp_path, monkeypatch):
     search = config["trainer"]["callbacks"][0]["init_args"]["search"]
     assert (search["canvas"], search["schedule"]) == ("white", "paper")  # defaults are logged too
     assert any("test/clean_accuracy" in row for row in run.history)
+
+
+def test_records_lie_in_the_run_folder_wherever_the_service_of_wandb_was_started(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        logger = RunWandbLogger(save_dir="runs/a", name="a", version=f"of-{name}")
+        logger.log_metrics({"loss": 1.0}, step=1)
+        wandb.finish()  # not its service
+    for name in ("two", "one"):
+        run = read_offline_run(tmp_path / name / "runs" / "a")
+        assert any("loss" in row for row in run.history)

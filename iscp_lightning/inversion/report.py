@@ -29,7 +29,9 @@ def lines_of(records: Sequence[Record]) -> list[str]:
             method = str(record.about.get("method", analysis))
             name = method if method == analysis else f"{method} (few images)"
             row = rows.setdefault((str(record.about["inversion"]), name), {})
-            row[record.measure] = number(record.value)
+            row[record.measure] = (
+                str(record.value) if record.measure == "images" else number(record.value)
+            )
     shown = [measure for measure in ("images", *SHOWN) if any(measure in r for r in rows.values())]
     body = [[*key, *(row.get(measure, "") for measure in shown)] for key, row in rows.items()]
     head = ["inversion", "images are made by", *(measure.replace("_", " ") for measure in shown)]
