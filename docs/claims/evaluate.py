@@ -1,7 +1,7 @@
 """What the runs say of the claims.
 
-python docs/claims/evaluate.py [FOLDER] writes docs/claims.md from numbers.json, and before it
-that from the runs in the folder, if one is given.
+python docs/claims/evaluate.py [FOLDER] writes docs/claims.md from numbers.json; if a folder is
+given, the numbers of its runs first replace those in there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE))
 
 from runs import LOCAL, SEEDS, TRIGGERS, commands  # noqa: E402
 
-IN_RECORDS = ("measure", "value", "interval", "class")
+IN_RECORDS = ("measure", "value", "interval", "class", "inversion")
 FEWEST = 3  # values that a verdict takes
 OF_NETWORKS = ("test/clean_accuracy", "test/attack_success_rate", "test/robust_accuracy")
 
@@ -60,7 +60,8 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
             add(f"first_canvas/predictive_power/{size}", powers[0])
             add(f"best_canvas/predictive_power/{size}", max(powers))
     for record in results.get("records", []):
-        if "class" in record or "classifier" in record:
+        of_inversion = "inversion" in record and "strength" not in record
+        if "class" in record or "classifier" in record or of_inversion:
             about = [str(value) for key, value in record.items() if key not in IN_RECORDS]
             if "patterns" not in record:  # the run's only classifier
                 about = [value for value in about if value != record.get("classifier")]
@@ -246,7 +247,7 @@ def document(stored: Stored) -> str:
         "",
         "Written by `python docs/claims/evaluate.py` from [numbers.json](claims/numbers.json): "
         f"{len(stored.runs)} of {len(commands())} runs. `python docs/claims/runs.py FOLDER` makes "
-        "them all, `evaluate.py FOLDER` reads them.",
+        "them all, `evaluate.py FOLDER` reads those that are there.",
         "",
         "## Protocol",
         "",
@@ -264,6 +265,12 @@ def document(stored: Stored) -> str:
         "Theirs are ResNet-18 on Caltech-256 and others; only abstract and code were at hand.",
         "",
         *table(claims["probes"], stored),
+        "",
+        "## What is still in the logits: claims of Teterwak et al. 2021",
+        "",
+        "Theirs are ResNet-152 on ImageNet; only the abstract was at hand.",
+        "",
+        *table(claims["inversions"], stored),
         "",
         "## Ours",
         "",
@@ -283,7 +290,9 @@ def main() -> None:
     folder = parser.parse_args().folder
     file = HERE / "numbers.json"
     if folder is not None:
-        rows = [f"{json.dumps(name)}: {json.dumps(of)}" for name, of in collect(folder).items()]
+        stored = json.loads(file.read_text()) | collect(folder)
+        known = {name: stored[name] for name in commands() if name in stored}
+        rows = [f"{json.dumps(name)}: {json.dumps(of)}" for name, of in known.items()]
         file.write_text("{\n" + ",\n".join(rows) + "\n}\n")
     (HERE.parent / "claims.md").write_text(document(Stored(json.loads(file.read_text()))))
 

@@ -57,6 +57,22 @@ VARIANTS = {  # name of a search: its options
 }
 DESCRIBED = ("positive", "white", "total_variation", "learned_canvas")
 QUICK = ["--model.search.schedule", "quick", "--model.search.canvases_per_class", "3"]
+PAIRS = [  # a class for each pair of shape and texture
+    *("--data.source", "Shapes", "--data.source.labels", "shape_texture"),
+    *("--data.source.texture_correlation", "0.1"),
+]
+FEW_PAIRS = [*PAIRS, "--data.source.train_count", "10000"]
+ASKED = (
+    *("Reconstruction", "ClassMean", "Optimisation", "RightAndWrong"),
+    *("NoiseResampling", "Factors", "TopLogits"),
+)
+INVERTED = ("natural", "adversarial", "underfit")  # the kinds of networks of pairs
+BASELINES = {  # name of an inversion of the first natural network: its options
+    "one_hot": ["--model.condition", "one_hot"],
+    "features": ["--model.condition", "features"],
+    "dosovitskiy_brox": ["-c", str(ROOT / "configs/overlay/dosovitskiy_brox.yaml")],
+}
+MATCHED = 0.8
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 PLAIN_SGD = [
     *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"),
@@ -131,7 +147,53 @@ def commands() -> dict[str, list[str]]:
             ]
     for seed in SEEDS:
         made |= searches(f"natural_{seed}", seed, list(VARIANTS)[6:])
+    return made | inversions()
+
+
+def inversions() -> dict[str, list[str]]:
+    """Return networks of pairs, their inversions and what is asked of these."""
+    recipe = ["fit", "--trainer.callbacks", "[]", *FEW_PAIRS, "--trainer.max_epochs", "4"]
+    made = {"pairs_judge": [*recipe, "--seed_everything", "30"]}
+    for seed in SEEDS:
+        made[f"pairs_natural_{seed}"] = [*recipe, "--seed_everything", str(seed)]
+        made[f"pairs_start_{seed}"] = [*recipe, "--seed_everything", str(10 + seed)]
+        made[f"pairs_adversarial_{seed}"] = [
+            *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
+            *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
+            *("--model.classifier", f"runs/pairs_start_{seed}/checkpoints/last.ckpt", *PLAIN_SGD),
+            *("--trainer.max_epochs", "3", "--data.augmentation.crop_padding", "2", *FEW_PAIRS),
+        ]
+        made[f"pairs_underfit_{seed}"] = [
+            *("fit", "-c", str(ROOT / "configs/overlay/underfit.yaml"), *FEW_PAIRS),
+            *("--trainer.callbacks.stopping_threshold", str(MATCHED)),
+            *("--seed_everything", str(20 + seed), "--trainer.max_epochs", "4"),
+        ]
+        made |= {f"invert_{kind}_{seed}": inversion(kind, seed) for kind in INVERTED}
+    made |= {
+        f"invert_{name}_0": inversion("natural", 0, options) for name, options in BASELINES.items()
+    }
+    for name in [name for name in made if name.startswith("invert_")]:
+        made[f"asked_{name.removeprefix('invert_')}"] = [
+            *("invert", f"runs/{name}", "--judge", "runs/pairs_judge", "--images", "500"),
+            *("--data.seed", "0", "--analyses", *ASKED),
+        ]
     return made
+
+
+def inversion(kind: str, seed: int, options: Sequence[str] = ()) -> list[str]:
+    """Return one inversion of one network of pairs, from its 100 logits."""
+    return [
+        *("fit", "-c", str(ROOT / "configs/experiment/invert_shapes.yaml")),
+        *("--seed_everything", str(seed), "--trainer.max_epochs", "2"),
+        *(
+            "--model.condition",
+            "logits",
+            "--model.classifier",
+            f"runs/pairs_{kind}_{seed}/checkpoints/last.ckpt",
+        ),
+        *PAIRS,
+        *options,
+    ]
 
 
 def searches(network: str, seed: int, variants: Sequence[str]) -> dict[str, list[str]]:

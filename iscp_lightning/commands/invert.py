@@ -29,6 +29,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from iscp_lightning.arguments import Parser
 from iscp_lightning.commands._earlier import Earlier, read_checkpoint, read_earlier
 from iscp_lightning.commands._experiment import Experiment
@@ -45,7 +47,7 @@ from iscp_lightning.inversion.analysis import SHOWN, Analysis, rows_of
 from iscp_lightning.inversion.drawings import beside_each_other, curve_figures, sheet_figure
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.inversion.module import DRY_IMAGES, FeedforwardInversionModule
-from iscp_lightning.inversion.report import FIRST, lines_of, of_inversion
+from iscp_lightning.inversion.report import FIRST, differences, lines_of, of_inversion
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.tables import write_records
 from iscp_lightning.records import Findings, Record
@@ -99,10 +101,13 @@ def invert(
         folder = experiment.run.folder / "figures"
         records: list[Record] = []
         shown: dict[str, Examined] = {}
+        measures: dict[str, dict[str, Tensor]] = {}
         for name, module in modules.items():
             count = DRY_IMAGES if is_dry(trainer) else images
             examined = module.examined(data, count, means=True)
             shown[name] = examined.first(SHOWN)
+            if len(modules) > 1:
+                measures[name] = examined.fidelity_of(examined.reconstructions)
             for analysis in asked:
                 if not analysis.applies(examined):
                     continue
@@ -112,6 +117,7 @@ def invert(
                     words = [analysis.name, part, name if len(modules) > 1 else ""]
                     file = "_".join(word.replace(" ", "_") for word in words if word)
                     save_figure(folder / f"{file}.png", sheet_figure(sheet))
+        records += differences(measures)
         if may_write(trainer):
             write_records(experiment.run.folder / "invert.csv", records, FIRST)
             units = {analysis.name: analysis.unit for analysis in asked}

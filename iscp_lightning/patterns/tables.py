@@ -17,6 +17,43 @@ def number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
+IN_WORDS = ("distortion", "strength", "classifier", "other", "pictures")
+
+
+def words(record: Record) -> str:
+    """Return what a record is of in a legend, such as `saturation 8`."""
+    about: Mapping[str, object] = record.about
+    if "distortion" not in about:
+        return record.measure.replace("_", " ")
+    strength = f" {about['strength']:g}" if "strength" in about else ""
+    rest = [str(value) for key, value in about.items() if key not in IN_WORDS]
+    return " ".join([f"{about['distortion']}{strength}", *rest])
+
+
+def with_interval(record: Record) -> str:
+    """Return a value and its interval."""
+    low, high = record.interval or (None, None)
+    return f"{number(record.value)} ({number(low)} to {number(high)})"
+
+
+def clear_differences(records: Sequence[Record], of: str) -> list[str]:
+    """Return a line for each difference of a pair whose interval excludes 0.
+
+    Args:
+        records: Those of differences have a measure that ends in `_difference`.
+        of: What in `about` is the pair's first side; `other` is its second one.
+    """
+    lines = []
+    for record in records:
+        low, high = record.interval or (0, 0)
+        if record.measure.endswith("_difference") and (low > 0 or high < 0):
+            what = record.measure.removesuffix("_difference").replace("_", " ")
+            about = f", {words(record)}" if "distortion" in record.about else ""
+            sides = f"{record.about[of]} - {record.about['other']}"
+            lines.append(f"{what}{about}: {sides} = {with_interval(record)}")
+    return lines
+
+
 Cell = str | float | None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iscp_lightning import figures
+from iscp_lightning.patterns.tables import words
 from iscp_lightning.records import Findings, Record
 
 if TYPE_CHECKING:
@@ -143,16 +144,3 @@ def ends(record: Record) -> NDArray[np.float64]:
     """Return value and ends of the interval, float64 (3,); NaN where there is none."""
     low, high = record.interval or (math.nan, math.nan)
     return np.array([record.value, low, high])
-
-
-IN_WORDS = ("distortion", "strength", "classifier", "other", "pictures")
-
-
-def words(record: Record) -> str:
-    """Return what a record is of in a legend, such as `saturation 8`."""
-    about: Mapping[str, object] = record.about
-    if "distortion" not in about:
-        return record.measure.replace("_", " ")
-    strength = f" {about['strength']:g}" if "strength" in about else ""
-    rest = [str(value) for key, value in about.items() if key not in IN_WORDS]
-    return " ".join([f"{about['distortion']}{strength}", *rest])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iscp_lightning import figures
 from iscp_lightning.data.images import as_eight_bits
-from iscp_lightning.probes.drawings import words
+from iscp_lightning.patterns.tables import words
 from iscp_lightning.probes.maps import Mapped
 from iscp_lightning.probes.saliency import displayed
 from iscp_lightning.records import Pixels, Record

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from iscp_lightning.patterns.tables import number, table
+from iscp_lightning.patterns.tables import clear_differences, number, table, with_interval, words
 from iscp_lightning.probes.distortion import Distortion
-from iscp_lightning.probes.drawings import words
 from iscp_lightning.probes.probe import Probed
 from iscp_lightning.records import Record
 
@@ -42,14 +41,7 @@ def lines_of(found: Mapping[str, Probed], records: Sequence[Record]) -> list[str
     images = len(next(iter(found.values())).clean)
     lines.append(f"* share still right, of the images that are right as they are; {images} images")
     lines.append("95 % intervals over the images")
-    for record in records:
-        low, high = record.interval or (0, 0)
-        if record.measure.endswith("_difference") and (low > 0 or high < 0):
-            sides = f"{record.about['classifier']} - {record.about['other']}"
-            what = record.measure.removesuffix("_difference").replace("_", " ")
-            of = f", {words(record)}" if "distortion" in record.about else ""
-            lines.append(f"{what}{of}: {sides} = {with_interval(record)}")
-    return [*lines, *lines_of_styles(records)]
+    return [*lines, *clear_differences(records, "classifier"), *lines_of_styles(records)]
 
 
 def lines_of_styles(records: Sequence[Record]) -> list[str]:
@@ -79,9 +71,3 @@ def overview(
             name = f"{words(record)}{' *' if record.measure == 'generalisation' else ''}"
             rows.setdefault(name, {})[str(record.about["classifier"])] = with_interval(record)
     return ["", *found], [[name, *(of[each] for each in found)] for name, of in rows.items()]
-
-
-def with_interval(record: Record) -> str:
-    """Return a value and its interval."""
-    low, high = record.interval or (None, None)
-    return f"{number(record.value)} ({number(low)} to {number(high)})"

@@ -66,6 +66,15 @@ def test_two_inversions_are_asked_and_drawn_side_by_side():
         *("reconstruction_a.png", "reconstruction_b.png", "logit_scale_curves.png"),
         *("logit_scale_a.png", "logit_scale_b.png", "inversions.png"),
     }
+    own = {
+        name: [row["value"] for row in rows if row["measure"] == "mse" and row["inversion"] == name]
+        for name in ("a", "b")
+    }
+    (mse,) = (row for row in rows if row["measure"] == "mse_difference")
+    assert (mse["inversion"], mse["other"]) == ("a", "b")
+    assert mse["value"] == pytest.approx(own["a"][0] - own["b"][0])
+    low, high = mse["interval"]
+    assert low <= mse["value"] <= high
     (images,) = {r["value"] for r in rows if r["measure"] == "images" and r["split"] == "all"}
     assert images == 20
 
