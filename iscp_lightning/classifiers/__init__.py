@@ -13,12 +13,14 @@ from iscp_lightning.classifiers.checkpoints import (
     load_trained,
     save_classifier,
 )
+from iscp_lightning.classifiers.resized import Resized
 from iscp_lightning.classifiers.subject import Subject
 
 __all__ = [
     "Classifier",
     "ClassifierSpec",
     "ResNet20",
+    "Resized",
     "Subject",
     "class_names_in",
     "classifier_hash",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from iscp_lightning.classifiers import create_classifier, save_classifier
 from iscp_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,29 @@ def test_two_inversions_are_asked_and_drawn_side_by_side():
     assert low <= mse["value"] <= high
     (images,) = {r["value"] for r in rows if r["measure"] == "images" and r["split"] == "all"}
     assert images == 20
+
+
+def test_a_network_of_another_size_and_of_other_classes_is_inverted():
+    save_classifier("large.safetensors", create_classifier("resnet20", 12, 48))
+    config = str(ROOT / "configs" / "experiment" / "invert_shapes.yaml")
+    resized = "iscp_lightning.classifiers.Resized"
+    main(
+        [
+            *("fit", "-c", config, *QUIET, "--model.classifier", resized),
+            *("--model.classifier.classifier", "large.safetensors"),
+            *("--model.classifier.image_size", "48", "--model.other_classes", "true"),
+            *("--model.condition", "logits", "--model.architecture.width", "1"),
+            *("--data.source.train_count", "60", "--data.source.test_count", "40"),
+            *("--trainer.max_epochs", "1", "--run", "large"),
+        ]
+    )
+    asked = ["--analyses", "Reconstruction", "ClassMean", "Factors", "--images", "20"]
+    main(["invert", "runs/large", "--judge", "runs/c", *asked, "--run", "of_large", *QUIET])
+    rows = json.loads(Path("runs/of_large/results.json").read_text())["records"]
+    assert {row["analysis"] for row in rows} == {"reconstruction", "factors"}
+    measures = {row["measure"] for row in rows}
+    assert {"mse", "class_agreement", "judge_accuracy"} <= measures
+    assert "judge_agreement" not in measures
 
 
 def test_test_repeats_what_the_training_found():
