@@ -144,17 +144,21 @@ def attention_shift(
     """
     images, labels = subject.images.read(indices), subject.images.labels[indices]
     clean = grad_cam(subject, images, subject.predictions[indices])
-    before, after = torch.full((2, *stamps.mask.shape[:2]), torch.nan, dtype=torch.float64)
-    with subject.bar(before.numel(), "attention to patterns") as bar:
-        for row, column in torch.cartesian_prod(*map(torch.arange, before.shape)).tolist():
-            others = (labels != targets[row]) & (indices != canvas_indices[row])
+    others = (labels != targets.unsqueeze(1)) & (indices != canvas_indices.unsqueeze(1))
+    pairs = others.unsqueeze(1).expand(-1, stamps.mask.shape[1], -1)  # (P, S, n)
+    shares = torch.full((2, *pairs.shape), torch.nan, dtype=torch.float64)
+    chunks = pairs.nonzero().split(ATTENDED_TOGETHER)
+    with subject.bar(len(chunks), "attention to patterns") as bar:
+        for chunk in chunks:
+            row, column, image = chunk.unbind(1)
             stamp = Stamp(stamps.mask[row, column], stamps.pixels[row, column], stamps.additive)
-            pasted, area = stamp(images[others]), stamp.mask[0] > 0
+            pasted, area = stamp(images[image]), stamp.mask[:, 0] > 0
             maps = grad_cam(subject, pasted, predictions(subject, pasted))
-            before[row, column] = attention_within(clean[others], area).nanmean()
-            after[row, column] = attention_within(maps, area).nanmean()
+            shares[:, row, column, image] = torch.stack(
+                [attention_within(clean[image], area), attention_within(maps, area)]
+            )
             bar.update()
-    return AttentionShift(before, after)
+    return AttentionShift(*shares.nanmean(3))
 
 
 def predictions(subject: Subject, images: Tensor) -> Tensor:

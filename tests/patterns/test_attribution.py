@@ -12,6 +12,7 @@ from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.patterns import attribution
 from iscp_lightning.patterns.attribution import (
     attention_shift,
     attention_stamps,
@@ -167,6 +168,24 @@ def test_attention_shifts_to_a_bright_pattern():
     assert shift.before.tolist() == [pytest.approx([2 / 20, 10 / 20])]
     after = [n / (n + 0.2 * (20 - n)) for n in (2, 10)]
     assert shift.after.tolist() == [pytest.approx(after)]
+
+
+def test_patterns_are_pasted_together_as_one_by_one(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (9, 1, 4, 5), generator=generator).to(torch.uint8)
+    subject = Subject(Bright(), MemoryImages(images, torch.arange(9) % 2), ["off", "on"])
+    mask = torch.rand(3, 2, 1, 4, 5, generator=generator) < 0.4
+    pixels = torch.randint(256, (3, 2, 1, 4, 5), generator=generator).to(torch.uint8)
+    targets, canvas, indices = torch.tensor([1, 0, 1]), torch.tensor([0, 1, -1]), torch.arange(9)
+    monkeypatch.setattr(attribution, "ATTENDED_TOGETHER", 7)  # chunks end within a pattern
+    together = attention_shift(subject, targets, canvas, Stamp(mask, pixels), indices)
+    for row in range(3):
+        stamp = Stamp(mask[row : row + 1], pixels[row : row + 1])
+        alone = attention_shift(
+            subject, targets[row : row + 1], canvas[row : row + 1], stamp, indices
+        )
+        for of_all, of_one in zip(together, alone, strict=True):
+            torch.testing.assert_close(of_all[row], of_one[0])
 
 
 def test_what_is_said_to_other_images():
