@@ -66,13 +66,12 @@ ASKED = (
     *("Reconstruction", "ClassMean", "Optimisation", "RightAndWrong"),
     *("NoiseResampling", "Factors", "TopLogits"),
 )
-INVERTED = ("natural", "adversarial", "underfit")  # the kinds of networks of pairs
+INVERTED = ("natural", "adversarial")  # the kinds of networks of pairs
 BASELINES = {  # name of an inversion of the first natural network: its options
     "one_hot": ["--model.condition", "one_hot"],
     "features": ["--model.condition", "features"],
     "dosovitskiy_brox": ["-c", str(ROOT / "configs/overlay/dosovitskiy_brox.yaml")],
 }
-MATCHED = 0.8
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 PLAIN_SGD = [
     *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"),
@@ -162,11 +161,6 @@ def inversions() -> dict[str, list[str]]:
             *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
             *("--model.classifier", f"runs/pairs_start_{seed}/checkpoints/last.ckpt", *PLAIN_SGD),
             *("--trainer.max_epochs", "3", "--data.augmentation.crop_padding", "2", *FEW_PAIRS),
-        ]
-        made[f"pairs_underfit_{seed}"] = [
-            *("fit", "-c", str(ROOT / "configs/overlay/underfit.yaml"), *FEW_PAIRS),
-            *("--trainer.callbacks.stopping_threshold", str(MATCHED)),
-            *("--seed_everything", str(20 + seed), "--trainer.max_epochs", "4"),
         ]
         made |= {f"invert_{kind}_{seed}": inversion(kind, seed) for kind in INVERTED}
     made |= {
