@@ -66,10 +66,13 @@ ASKED = (
     *("Reconstruction", "ClassMean", "Optimisation", "RightAndWrong"),
     *("NoiseResampling", "Factors", "TopLogits"),
 )
-INVERTED = ("natural", "adversarial")  # the kinds of networks of pairs
+INVERTED = {  # kind of network: its weights
+    "natural": "last.ckpt",
+    "adversarial": "robust.ckpt",
+    "underfit": "last.ckpt",  # the only ones that are often wrong
+}
 BASELINES = {  # name of an inversion of the first natural network: its options
     "one_hot": ["--model.condition", "one_hot"],
-    "features": ["--model.condition", "features"],
     "dosovitskiy_brox": ["-c", str(ROOT / "configs/overlay/dosovitskiy_brox.yaml")],
 }
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
@@ -150,9 +153,19 @@ def commands() -> dict[str, list[str]]:
 
 
 def inversions() -> dict[str, list[str]]:
-    """Return networks of pairs, their inversions and what is asked of these."""
+    """Return inversions, networks of pairs, whose generators learn nothing, and what is asked."""
+    made = {"judge": ["fit", "--seed_everything", "30", "--trainer.callbacks", "[]"]}
+    asked = {}
+    for seed in SEEDS:
+        for kind, checkpoint in INVERTED.items():
+            network = f"runs/{kind}_{seed}/checkpoints/{checkpoint}"
+            made[f"invert_{kind}_{seed}"] = inversion(network, seed)
+            asked[f"asked_{kind}_{seed}"] = ask(f"{kind}_{seed}")
+    for name, options in BASELINES.items():
+        network = "runs/natural_0/checkpoints/last.ckpt"
+        made[f"invert_{name}_0"] = inversion(network, 0, options)
+        asked[f"asked_{name}_0"] = ask(f"{name}_0")
     recipe = ["fit", "--trainer.callbacks", "[]", *FEW_PAIRS, "--trainer.max_epochs", "4"]
-    made = {"pairs_judge": [*recipe, "--seed_everything", "30"]}
     for seed in SEEDS:
         made[f"pairs_natural_{seed}"] = [*recipe, "--seed_everything", str(seed)]
         made[f"pairs_start_{seed}"] = [*recipe, "--seed_everything", str(10 + seed)]
@@ -162,31 +175,30 @@ def inversions() -> dict[str, list[str]]:
             *("--model.classifier", f"runs/pairs_start_{seed}/checkpoints/last.ckpt", *PLAIN_SGD),
             *("--trainer.max_epochs", "3", "--data.augmentation.crop_padding", "2", *FEW_PAIRS),
         ]
-        made |= {f"invert_{kind}_{seed}": inversion(kind, seed) for kind in INVERTED}
-    made |= {
-        f"invert_{name}_0": inversion("natural", 0, options) for name, options in BASELINES.items()
-    }
-    for name in [name for name in made if name.startswith("invert_")]:
-        made[f"asked_{name.removeprefix('invert_')}"] = [
-            *("invert", f"runs/{name}", "--judge", "runs/pairs_judge", "--images", "500"),
-            *("--data.seed", "0", "--analyses", *ASKED),
-        ]
-    return made
+        for kind in ("natural", "adversarial"):
+            name = f"pairs_{kind}_{seed}"
+            options = [*PAIRS, "--model.condition", "logits", "--trainer.max_steps", "2"]
+            made[f"invert_{name}"] = inversion(
+                f"runs/{name}/checkpoints/{INVERTED[kind]}", seed, options
+            )
+            asked[f"asked_{name}"] = ask(name, ["Factors"])
+    return made | asked
 
 
-def inversion(kind: str, seed: int, options: Sequence[str] = ()) -> list[str]:
-    """Return one inversion of one network of pairs, from its 100 logits."""
+def inversion(network: str, seed: int, options: Sequence[str] = ()) -> list[str]:
+    """Return one inversion of one network."""
     return [
         *("fit", "-c", str(ROOT / "configs/experiment/invert_shapes.yaml")),
-        *("--seed_everything", str(seed), "--trainer.max_epochs", "2"),
-        *(
-            "--model.condition",
-            "logits",
-            "--model.classifier",
-            f"runs/pairs_{kind}_{seed}/checkpoints/last.ckpt",
-        ),
-        *PAIRS,
-        *options,
+        *("--seed_everything", str(seed), "--model.classifier", network, *options),
+    ]
+
+
+def ask(name: str, analyses: Sequence[str] = ASKED) -> list[str]:
+    """Return what is asked of one inversion."""
+    judge = ["--judge", "runs/judge"] if analyses is ASKED else []
+    return [
+        *("invert", f"runs/invert_{name}", *judge, "--images", "500"),
+        *("--data.seed", "0", "--analyses", *analyses),
     ]
 
 

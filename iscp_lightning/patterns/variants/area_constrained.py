@@ -33,8 +33,9 @@ class AreaConstrained(Variant):
     would lower the loss most: s <- s - eta * (log(r / n) + 1), Savage's exponential scores, whose
     mean is zero.
 
-    Pasted are the pixels of the largest scores at the end of the turn of the nearest size; for
-    sizes nearer to a tenth, those of the largest mean score in the second half of the soft turns.
+    Pasted are the pixels of the largest scores at the end of the turn of the nearest size; where a
+    tenth has no turn and is nearer, those of the largest mean score in the second half of the soft
+    turns.
     `sparsity` weighs the soft mask's mean. The objective is the mean of 1 - p_y over all sizes.
 
     Args:
@@ -44,7 +45,7 @@ class AreaConstrained(Variant):
         ValueError: if there is no size, or one is outside (0, 1).
     """
 
-    def __init__(self, pattern_sizes: Sequence[float] = (0.01, 0.02, 0.03, 0.05)) -> None:
+    def __init__(self, pattern_sizes: Sequence[float] = (0.01, 0.02, 0.03, 0.05, 0.1)) -> None:
         if not pattern_sizes or not all(0 < size < 1 for size in pattern_sizes):
             raise ValueError(f"`pattern_sizes` must list shares in (0, 1), got {pattern_sizes}")
         self.pattern_sizes = sorted(set(pattern_sizes), reverse=True)
