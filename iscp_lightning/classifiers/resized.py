@@ -37,7 +37,11 @@ class Resized(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of images (N, C, H, W) in [0, 1]."""
         resized = F.interpolate(
-            images, size=self.image_size, mode="bilinear", align_corners=False, antialias=True
+            images.float(),  # on a CPU there is no antialiasing in bf16
+            size=self.image_size,
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
         )
-        logits: Tensor = self.classifier(resized.clamp(0, 1))
+        logits: Tensor = self.classifier(resized.clamp(0, 1).to(images.dtype))
         return logits

@@ -5,6 +5,8 @@ from torch import nn
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from iscp_lightning.classifiers import create_classifier, save_classifier
+from iscp_lightning.classifiers.frozen import frozen_copy
+from iscp_lightning.classifiers.prepared import prepare
 from iscp_lightning.classifiers.resized import Resized
 
 
@@ -39,6 +41,17 @@ def test_a_file_is_asked_at_its_own_size(tmp_path):
     resized(small).sum().backward()
     assert small.grad is not None
     assert small.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_its_fast_copy_says_the_same(precision):
+    frozen = frozen_copy(Resized(create_classifier("resnet20", 7, 32), 32), torch.device("cpu"))
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    fast = prepare(frozen, precision, images)
+    assert "folded" in fast.changes
+    with torch.no_grad():
+        difference = (fast(images).float() - frozen(images)).abs().max()
+    assert difference < (1e-4 if precision == "fp32" else 0.05)
 
 
 def test_bad_sizes_and_random_weights_are_refused():
