@@ -4,7 +4,7 @@
 
 Each way searches every class on one positive canvas, for three classifiers and some seeds (of
 split, canvas and image order), and is measured on 600 held-out images; same classifier, canvases,
-images and number of evaluations, bf16 included. Besides Algorithm 1 and `AreaConstrained` there
+images and number of evaluations, in fp32. Besides Algorithm 1 and `AreaConstrained` there
 are that one with one part exchanged, a sigmoid around the k-th largest score with a falling
 temperature, a penalty on the sorted mask's distance from a step (Fong et al. 2019), and Algorithm 1
 with a sparsity that adapts to the size. What counts is the mean predictive power (mPW) against
@@ -122,9 +122,7 @@ WAYS = {
 
 def search(subject: Subject, way: str) -> dict:
     """Return what was measured of a way's patterns."""
-    settings = SearchSettings(
-        canvases_per_class=1, precision="bf16", seed=subject.seed, **WAYS[way]
-    )
+    settings = SearchSettings(canvases_per_class=1, seed=subject.seed, **WAYS[way])
     classes = range(len(subject.class_names))
     found = run_search(subject, settings, classes, skip_missing=True).gathered()
     return result(subject, found, settings.course.search_epochs)

@@ -10,7 +10,7 @@ from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = {
-    "area": ["out", "--seeds", "1", "--searched", "30", "--measured", "20"],
+    "area": ["out", "--seeds", "1", "--searched", "30", "--measured", "100"],
     "attack": ["--image_size", "8", "--batch", "4", "--repeats", "1"],
     "decode": ["images", "--repeats", "1"],
     "memory": ["--classes", "60", "--image_size", "64"],
