@@ -268,7 +268,7 @@ def document(stored: Stored) -> str:
         "",
         "## What is still in the logits: claims of Teterwak et al. 2021",
         "",
-        "Theirs are ResNet-152 on ImageNet; only the abstract was at hand.",
+        "Theirs are ResNet-152 on ImageNet; of the paper only the abstract was at hand.",
         "",
         *table(claims["inversions"], stored),
         "",

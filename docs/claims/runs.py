@@ -131,12 +131,7 @@ def commands() -> dict[str, list[str]]:
         made[f"start_{seed}"] = [
             *("fit", "--seed_everything", str(10 + seed), "--trainer.callbacks", "[]")
         ]
-        made[f"adversarial_{seed}"] = [
-            *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
-            *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
-            *("--model.classifier", f"runs/start_{seed}/checkpoints/last.ckpt", *PLAIN_SGD),
-            *("--trainer.max_epochs", "4", "--data.augmentation.crop_padding", "2"),
-        ]
+        made[f"adversarial_{seed}"] = adversarial(f"start_{seed}", seed, epochs=4)
         made[f"positive_adversarial_{seed}"] = search(f"adversarial_{seed}", seed, [], SIZES)
         made[f"described_adversarial_{seed}"] = describe(f"positive_adversarial_{seed}")
     for seed in SEEDS:
@@ -150,6 +145,16 @@ def commands() -> dict[str, list[str]]:
     for seed in SEEDS:
         made |= searches(f"natural_{seed}", seed, list(VARIANTS)[6:])
     return made | inversions()
+
+
+def adversarial(start: str, seed: int, epochs: int) -> list[str]:
+    """Return one adversarial training from a natural network."""
+    return [
+        *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
+        *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
+        *("--model.classifier", f"runs/{start}/checkpoints/last.ckpt", *PLAIN_SGD),
+        *("--trainer.max_epochs", str(epochs), "--data.augmentation.crop_padding", "2"),
+    ]
 
 
 def inversions() -> dict[str, list[str]]:
@@ -170,10 +175,8 @@ def inversions() -> dict[str, list[str]]:
         made[f"pairs_natural_{seed}"] = [*recipe, "--seed_everything", str(seed)]
         made[f"pairs_start_{seed}"] = [*recipe, "--seed_everything", str(10 + seed)]
         made[f"pairs_adversarial_{seed}"] = [
-            *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
-            *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
-            *("--model.classifier", f"runs/pairs_start_{seed}/checkpoints/last.ckpt", *PLAIN_SGD),
-            *("--trainer.max_epochs", "3", "--data.augmentation.crop_padding", "2", *FEW_PAIRS),
+            *adversarial(f"pairs_start_{seed}", seed, epochs=3),
+            *FEW_PAIRS,
         ]
         for kind in ("natural", "adversarial"):
             name = f"pairs_{kind}_{seed}"
