@@ -75,6 +75,15 @@ BASELINES = {  # name of an inversion of the first natural network: its options
     "one_hot": ["--model.condition", "one_hot"],
     "dosovitskiy_brox": ["-c", str(ROOT / "configs/overlay/dosovitskiy_brox.yaml")],
 }
+ATTACKS = {  # kind of adversarial network: its attack, where that is not 8/255 in L-inf
+    "adversarial": [],
+    "small_radius": ["--model.attack.epsilon", "2/255", "--model.attack.step_size", "1/255"],
+    "l2": [
+        *("--model.attack.norm", "l2", "--model.attack.epsilon", "0.5"),
+        *("--model.attack.step_size", "0.25"),
+    ],
+}
+CORRELATED = ["--data.source", "Shapes", "--data.source.texture_correlation", "1.0"]
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 PLAIN_SGD = [
     *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"),
@@ -131,27 +140,51 @@ def commands() -> dict[str, list[str]]:
         made[f"start_{seed}"] = [
             *("fit", "--seed_everything", str(10 + seed), "--trainer.callbacks", "[]")
         ]
-        made[f"adversarial_{seed}"] = adversarial(f"start_{seed}", seed, epochs=4)
+        for kind in ATTACKS:
+            made[f"{kind}_{seed}"] = adversarial(f"start_{seed}", seed, 4, kind)
         made[f"positive_adversarial_{seed}"] = search(f"adversarial_{seed}", seed, [], SIZES)
         made[f"described_adversarial_{seed}"] = describe(f"positive_adversarial_{seed}")
     for seed in SEEDS:
         early = ["fit", "--seed_everything", str(20 + seed), "--trainer.callbacks", "[]"]
         made[f"underfit_{seed}"] = [*early, "--trainer.max_epochs", "2"]
-        for kind in ("natural", "underfit", "adversarial"):
-            made[f"probe_{kind}_{seed}"] = [
-                *("probe", "--classifiers", f"runs/{kind}_{seed}", "--images", "500"),
-                *("--maps", "10", "--seed_everything", "0"),
-            ]
+        for kind in ("natural", "underfit", *ATTACKS):
+            made[f"probe_{kind}_{seed}"] = probe(f"{kind}_{seed}")
     for seed in SEEDS:
         made |= searches(f"natural_{seed}", seed, list(VARIANTS)[6:])
-    return made | inversions()
+    return made | inversions() | correlated()
 
 
-def adversarial(start: str, seed: int, epochs: int) -> list[str]:
+def correlated() -> dict[str, list[str]]:
+    """Return networks for which textures tell the class as well as shapes, and their probes."""
+    made = {}
+    for seed in SEEDS:
+        recipe = ["fit", "--trainer.callbacks", "[]", *CORRELATED, "--seed_everything"]
+        made[f"correlated_natural_{seed}"] = [*recipe, str(seed)]
+        made[f"correlated_start_{seed}"] = [*recipe, str(10 + seed)]
+        made[f"correlated_underfit_{seed}"] = [*recipe, str(20 + seed), "--trainer.max_epochs", "2"]
+        for kind in ("adversarial", "l2"):
+            made[f"correlated_{kind}_{seed}"] = [
+                *adversarial(f"correlated_start_{seed}", seed, 4, kind),
+                *CORRELATED,
+            ]
+        for kind in ("natural", "underfit", "adversarial", "l2"):
+            made[f"probe_correlated_{kind}_{seed}"] = probe(f"correlated_{kind}_{seed}")
+    return made
+
+
+def probe(network: str) -> list[str]:
+    """Return one network's probe."""
+    return [
+        *("probe", "--classifiers", f"runs/{network}", "--images", "500"),
+        *("--maps", "10", "--seed_everything", "0"),
+    ]
+
+
+def adversarial(start: str, seed: int, epochs: int, kind: str = "adversarial") -> list[str]:
     """Return one adversarial training from a natural network."""
     return [
         *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
-        *("--model.attack.steps", "3", "--model.attack.step_size", "4/255"),
+        *("--model.attack.steps", "3", "--model.attack.step_size", "4/255", *ATTACKS[kind]),
         *("--model.classifier", f"runs/{start}/checkpoints/last.ckpt", *PLAIN_SGD),
         *("--trainer.max_epochs", str(epochs), "--data.augmentation.crop_padding", "2"),
     ]
