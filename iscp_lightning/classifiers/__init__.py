@@ -11,6 +11,7 @@ from iscp_lightning.classifiers.checkpoints import (
     classifier_hash,
     load_classifier,
     load_trained,
+    require_class_names,
     save_classifier,
 )
 from iscp_lightning.classifiers.resized import Resized
@@ -27,5 +28,6 @@ __all__ = [
     "create_classifier",
     "load_classifier",
     "load_trained",
+    "require_class_names",
     "save_classifier",
 ]

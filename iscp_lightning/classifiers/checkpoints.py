@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import safe_open
@@ -137,13 +139,34 @@ def class_names_in(path: str | Path) -> tuple[str, ...] | None:
             with safe_open(path, "pt") as file:
                 said = json.loads((file.metadata() or {}).get(PROVENANCE_KEY, "{}"))
         else:
-            said = torch.load(path, map_location="cpu", weights_only=True)
+            mapped = is_zipfile(path)  # else as torch wrote before 1.6
+            said = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a garbled file makes the readers raise anything
         raise ValueError(f"{path} cannot be read: {unreadable(path, error)}") from error
     names = said.get(NAMES_KEY) if isinstance(said, dict) else None
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         return None
     return tuple(names)
+
+
+def require_class_names(name: str, file: str, wanted: Sequence[str]) -> None:
+    """Raise a ValueError if a classifier's file says other names of classes than these, in order.
+
+    Args:
+        name: What the classifier is called in the message.
+        file: Its weights file; what is no file says nothing.
+        wanted: The names.
+    """
+    names = class_names_in(file) if Path(file).is_file() else None
+    if names is None or names == tuple(wanted):
+        return
+    pairs = zip_longest(names, wanted)
+    start = next(at for at, (one, other) in enumerate(pairs) if one != other)
+    few = [", ".join(each[start : start + 3]) for each in (names, wanted)]
+    raise ValueError(
+        f"`{name}`={file} knows other classes ({few[0]}, ...) than the data have "
+        f"({few[1]}, ...), from class {start} on"
+    )
 
 
 def classifier_hash(classifier: nn.Module) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from iscp_lightning.arguments import Parser, typed
-from iscp_lightning.classifiers import Classifier, class_names_in, load_trained
+from iscp_lightning.classifiers import Classifier, load_trained, require_class_names
 from iscp_lightning.classifiers.outputs import outputs_in_eval_mode
 from iscp_lightning.commands._earlier import Earlier, read_earlier
 from iscp_lightning.commands._experiment import Experiment
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
-from iscp_lightning.data.testset import require_drawable, require_same
+from iscp_lightning.data.testset import require_drawable
 from iscp_lightning.internals import take_loader_from
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.pattern import PatternSet
@@ -148,52 +147,13 @@ def chosen_images(
     return chosen
 
 
-def pattern_path(place: str) -> Path:
-    """Return a pattern file, or the one of a run folder.
-
-    Raises:
-        SystemExit: with a message, if there is none or not one alone.
-    """
-    path = Path(place)
-    if path.is_file():
-        return path
-    found = sorted((path / "patterns").glob("*.safetensors"))
-    if not found:
-        fail(f"`--patterns {place}` is neither a pattern file nor a run folder with patterns")
-    if len(found) > 1:
-        fail(f"`--patterns {place}` has several files, name one: {', '.join(map(str, found))}")
-    return found[0]
-
-
-def load_patterns(place: str, data: ImageDataModule, winners: bool = False) -> PatternSet:
-    """Return the patterns of a file or of a run, which must be those of the data.
+def load_network(place: str, data: ImageDataModule, option: str = "classifiers") -> nn.Module:
+    """Return the classifier of a run or of a weights file, which must fit the data.
 
     Args:
-        place: The file or the run folder.
+        place: The run folder or the file.
         data: The images.
-        winners: Whether each class's winner is enough.
-
-    Raises:
-        ValueError: if names of classes, image size or test set are others.
-    """
-    patterns = PatternSet.load(pattern_path(place), winners)
-    if patterns.class_names != tuple(data.class_names):
-        few = [", ".join(names[:3]) for names in (patterns.class_names, data.class_names)]
-        raise ValueError(
-            f"`patterns`={place} know {len(patterns.class_names)} classes ({few[0]}, ...), the "
-            f"data have {data.num_classes} ({few[1]}, ...)"
-        )
-    if tuple(patterns.canvases.shape[2:]) != tuple(data.image_size):
-        raise ValueError(
-            f"`patterns`={place} are {tuple(patterns.canvases.shape[2:])}, the images "
-            f"{tuple(data.image_size)}: height and width must agree"
-        )
-    require_same(patterns.provenance, data.test_images)
-    return patterns
-
-
-def load_network(place: str, data: ImageDataModule) -> nn.Module:
-    """Return the classifier of a run or of a weights file, which must fit the data.
+        option: Which option named it.
 
     Raises:
         SystemExit: with a message, if the place is neither.
@@ -202,7 +162,7 @@ def load_network(place: str, data: ImageDataModule) -> nn.Module:
     given: dict[str, Any] = {"classifier": place}
     if not Path(place).is_file():
         if not Path(place).is_dir():
-            fail(f"`--classifiers {place}` is neither a run folder nor a weights file")
+            fail(f"`--{option} {place}` is neither a run folder nor a weights file")
         given = read_earlier(place).classifier
     network, weights = given["classifier"], given.get("weights")
     if isinstance(network, dict):  # one that no table knows
@@ -241,16 +201,8 @@ def require_fitting(
             f"`classifier`={place} knows {logits.shape[1]} classes, the data have "
             f"{data.num_classes}"
         )
-    names = class_names_in(file) if file and Path(file).is_file() else None
-    wanted = tuple(data.class_names)
-    if names is not None and names != wanted:
-        pairs = zip_longest(names, wanted)
-        start = next(at for at, (one, other) in enumerate(pairs) if one != other)
-        few = [", ".join(each[start : start + 3]) for each in (names, wanted)]
-        raise ValueError(
-            f"`classifier`={place} knows other classes ({few[0]}, ...) than the data have "
-            f"({few[1]}, ...), from class {start} on"
-        )
+    if file:
+        require_class_names("classifier", file, data.class_names)
 
 
 def short_names(places: Sequence[str]) -> list[str]:

@@ -32,7 +32,6 @@ from iscp_lightning.commands._measuring import (
     build,
     chosen_images,
     configuration,
-    load_patterns,
     require_fitting,
     source_of,
 )
@@ -41,6 +40,7 @@ from iscp_lightning.messages import fail
 from iscp_lightning.patterns.description import describe_patterns
 from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.portraits import attention_figure, measure_figures
+from iscp_lightning.patterns.stored import load_patterns
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import may_write, provenance, save_figure
 
@@ -86,7 +86,7 @@ def describe(
         fail("`--from` names the classifier: a run folder or a weights file")
     weights = experiment.weights
     require_fitting(weights or "model", model.classifier, data, weights)
-    found = load_patterns(patterns, data)
+    found = load_patterns(patterns, data.test_images, data.class_names)
     sizes = sorted(set(pattern_sizes or SIZES))
     for size in sizes:
         pixel_count(size, data.image_size)

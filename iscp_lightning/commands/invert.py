@@ -12,7 +12,8 @@ Options that matter:
                                   reconstructions show: a run or a weights file
     --analyses LogitScale TopLogits
                                   what is asked; default everything: Reconstruction, ClassMean,
-                                  Optimisation, RightAndWrong, ..., or a class of your own
+                                  Optimisation, RightAndWrong, ..., or a class of your own; what
+                                  needs a judge is left out without one
     --images 1000                 on how many test images, as many of each class
     -c FILE                       a configuration; of several, the later wins
     --data.source CIFAR10         other images than those of the first inversion
@@ -88,7 +89,7 @@ def invert(
     device = trainer.strategy.root_device
     names = short_names(inversions)
     modules = {n: load_inversion(place, data) for n, place in zip(names, inversions, strict=True)}
-    network = load_network(judge, data) if judge else None
+    network = load_network(judge, data, "judge") if judge else None
     for module in modules.values():
         module.to(device)
         if network is not None:
@@ -102,6 +103,7 @@ def invert(
         records: list[Record] = []
         shown: dict[str, Examined] = {}
         measures: dict[str, dict[str, Tensor]] = {}
+        left_out: dict[str, None] = {}
         for name, module in modules.items():
             count = DRY_IMAGES if is_dry(trainer) else images
             examined = module.examined(data, count, means=True)
@@ -110,6 +112,7 @@ def invert(
                 measures[name] = examined.fidelity_of(examined.reconstructions)
             for analysis in asked:
                 if not analysis.applies(examined):
+                    left_out[f"left out: {analysis.name}, which needs {analysis.needs}"] = None
                     continue
                 answer = analysis(examined)
                 records += [of_inversion(record, name) for record in answer.records]
@@ -131,7 +134,7 @@ def invert(
                 save_figure(folder / "inversions.png", figure)
         return Findings(
             records,
-            lines=lines_of(records),
+            lines=[*lines_of(records), *left_out],
             provenance=provenance(
                 inversions={name: module.inverted for name, module in modules.items()},
                 images=images,

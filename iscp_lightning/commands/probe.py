@@ -39,11 +39,11 @@ from iscp_lightning.commands._measuring import (
     build,
     configuration,
     load_network,
-    load_patterns,
     short_names,
 )
 from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
+from iscp_lightning.patterns.stored import load_patterns
 from iscp_lightning.patterns.tables import markdown, write_records
 from iscp_lightning.probes import Distortion
 from iscp_lightning.probes.drawings import joint_course, plane_figure, strength_figures
@@ -123,7 +123,10 @@ def probe(
         name: load_network(place, data) for name, place in zip(names, classifiers, strict=True)
     }
     trainings = courses(dict(zip(names, classifiers, strict=True)))
-    sets = [load_patterns(place, data, winners=True) for place in patterns or ()]
+    sets = [
+        load_patterns(place, data.test_images, data.class_names, winners=True)
+        for place in patterns or ()
+    ]
     searched = dict(zip(names, sets, strict=False))
     for name, found in searched.items():
         if found.provenance.get("classifier_hash") != classifier_hash(networks[name]):

@@ -37,7 +37,6 @@ from iscp_lightning.commands._measuring import (
     chosen_images,
     configuration,
     load_network,
-    load_patterns,
     run_of,
     short_names,
     source_of,
@@ -46,6 +45,7 @@ from iscp_lightning.messages import fail
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.portraits import transfer_figures
+from iscp_lightning.patterns.stored import load_patterns
 from iscp_lightning.patterns.tables import by_row, table, write_csv
 from iscp_lightning.patterns.transfer import (
     RELATED,
@@ -101,7 +101,10 @@ def transfer(
     for size in sizes:
         pixel_count(size, data.image_size)
     places = dict(zip(short_names(patterns), patterns, strict=True))
-    sets = {name: load_patterns(place, data, winners=True) for name, place in places.items()}
+    sets = {
+        name: load_patterns(place, data.test_images, data.class_names, winners=True)
+        for name, place in places.items()
+    }
     given = classifiers or searched_in(patterns)
     networks = {
         name: load_network(place, data)

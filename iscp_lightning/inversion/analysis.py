@@ -55,10 +55,12 @@ class Analysis(ABC):
     Attributes:
         name: What it is called in records and file names.
         unit: What the strengths of its series are; "" where it has none.
+        needs: What `applies` asks for, in words.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
 
     @abstractmethod
     def __call__(self, examined: Examined) -> Answer:

@@ -52,22 +52,22 @@ class Architecture:
             image_size: (height, width) of the images, or both.
 
         Raises:
-            ValueError: if the images are not square with a side of 8, 16, 32, ... or the stages do
+            ValueError: if the images are not square with a side of 16, 32, 64, ... or the stages do
                 not lead to it.
         """
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         side = size[0]
-        if size[0] != size[1] or side < 2 * COARSEST or side & (side - 1):
+        if size[0] != size[1] or side < 4 * COARSEST or side & (side - 1):
             raise ValueError(
-                f"images must be square with a side of 8, 16, 32, ... pixels to be generated, "
-                f"got {size[0]} x {size[1]}: `data.source` resizes with `image_size`"
+                f"images must be square with a side of 16, 32, 64, ... pixels to be "
+                f"generated, got {size[0]} x {size[1]}: `data.source` resizes with `image_size`"
             )
         length = (side // COARSEST).bit_length()
-        sides = [side >> halved for halved in range(length - 1)]
+        sides = [side >> halved for halved in range(1, length - 1)]
         if self.attention is not None and self.attention not in sides:
             raise ValueError(
-                f"`attention` must be a side of maps between {2 * COARSEST} and {side}, a power of "
-                f"2, got {self.attention}"
+                f"`attention` must be a side of maps between {2 * COARSEST} and {side // 2}, a "
+                f"power of 2, got {self.attention}"
             )
         found = []
         for name, usual in zip(

@@ -18,17 +18,22 @@ CUTOUT = 1 / 2  # of a side
 def augment(images: Tensor, policies: Sequence[Policy], generator: Generator) -> Tensor:
     """Return augmented images of the same shape, through which gradients flow.
 
-    Every image has draws of its own; the same policies act on real and generated images.
+    Every image has draws of its own; the same policies act on real and generated images, within
+    [-1, 1], as theirs do.
 
     Args:
         images: float (N, C, H, W) in [0, 1], square; what comes out may leave it.
-        policies: `color` changes brightness, saturation and contrast, `translation` shifts by up to
-            an eighth of a side with black behind, `cutout` blackens a square of half a side.
+        policies: `color` changes brightness by up to a quarter of the range, saturation and
+            contrast, `translation` shifts by up to an eighth of a side with grey behind, `cutout`
+            greys a square of half a side.
         generator: CPU generator that all draws are taken from.
     """
+    if not policies:
+        return images
+    images = 2 * images - 1
     for policy in policies:
         images = POLICIES[policy](images, generator)
-    return images
+    return (images + 1) / 2
 
 
 def require_policies(policies: Sequence[str]) -> None:

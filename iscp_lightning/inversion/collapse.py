@@ -1,6 +1,12 @@
-"""Collapse: when a generator and its discriminator have stopped to learn from each other."""
+"""Collapse: when a generator and its discriminator have stopped to learn from each other.
+
+Diversity is that of whole batches: a generator that makes one image of all vectors is seen, one
+that leaves its noise unused, or makes a few images alone, is not.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +19,7 @@ PATIENCE = 2  # epochs on end
 
 
 class CollapseWatch(nn.Module):
-    """Counts over an epoch whether the discriminator saturates or images lose diversity.
+    """Counts over an epoch whether the discriminator saturates, or images lose diversity or break.
 
     How many epochs on end they did is a buffer, so that a run that is resumed goes on with it.
     """
@@ -32,7 +38,7 @@ class CollapseWatch(nn.Module):
         """Take one batch.
 
         Args:
-            real: (N,), the discriminator's scores of images.
+            real: (N,), the discriminator's scores of images; none without a discriminator.
             fake: (N,), of generated ones.
             images: (N, C, H, W).
             generated: (N, C, H, W), images of their vectors.
@@ -49,8 +55,10 @@ class CollapseWatch(nn.Module):
         """
         beyond, scores, generated, real = sum_over_ranks(self.sums).tolist()
         self.sums = torch.zeros_like(self.sums)
+        if not math.isfinite(generated):
+            return "generated images are not numbers any more: lower the learning rates"
         share = beyond / max(scores, 1)
-        diversity = generated / real if real else 1.0
+        diversity = generated / real if real and scores else 1.0
         seen = torch.tensor([share > SATURATED, diversity < LEAST_DIVERSITY])
         self.epochs.copy_(torch.where(seen.to(self.epochs.device), self.epochs + 1, 0))
         if self.epochs[0] >= PATIENCE:

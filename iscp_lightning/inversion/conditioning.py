@@ -89,17 +89,17 @@ def answers_about(
         condition: Which vectors.
 
     Raises:
-        ValueError: if a logit is NaN; names the first such image.
+        ValueError: if a logit is NaN or infinite; names the first such image.
     """
     device = module_device(classifier)
     parts = []
     for batch in images.batches(indices.split(CHUNK)):
         found = answers_to(classifier, to_float(batch.image.to(device)), condition)
-        if found.logits.isnan().any():
-            first = int(batch.index[found.logits.isnan().any(1).cpu()][0])
+        if not (finite := found.logits.isfinite()).all():
+            first = int(batch.index[~finite.all(1).cpu()][0])
             raise ValueError(
-                f"the classifier's logits are NaN, first for the image of index {first}: its "
-                "weights or normalisation are broken"
+                f"the classifier's logits are NaN or infinite, first for the image of index "
+                f"{first}: its weights or normalisation are broken"
             )
         parts.append([each.cpu() for each in found])
     return Answers(*(torch.cat(each) for each in zip(*parts, strict=True)))

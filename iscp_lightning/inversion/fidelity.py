@@ -19,6 +19,7 @@ from iscp_lightning.records import Record
 
 SMALLEST = 11  # pixels a side of the window of SSIM
 CHUNK = 256  # images at once, which bounds memory
+LEVEL = 1e-12  # of the largest squared length: by how much equal distances differ when rounded
 
 
 class Judgement(NamedTuple):
@@ -96,17 +97,14 @@ def retrieval_rank(originals: Tensor, reconstructions: Tensor) -> Tensor:
         originals: float (N, D).
         reconstructions: float (N, D), row by row.
     """
-    ranks = []
+    originals, reconstructions = originals.double(), reconstructions.double()
+    lengths, ranks = originals.square().sum(1), []
     for start in range(0, len(originals), CHUNK):
-        # a matrix product would round equal distances apart
-        distances = torch.cdist(
-            reconstructions[start : start + CHUNK],
-            originals,
-            compute_mode="donot_use_mm_for_euclid_dist",
-        )
-        own = distances.diagonal(start).unsqueeze(1)
-        nearer, level = (distances < own).sum(1), (distances == own).sum(1)
-        ranks.append(nearer + (level + 1) / 2)
+        # squared distances, without the reconstruction's own length, which all have
+        distances = lengths - 2 * reconstructions[start : start + CHUNK] @ originals.T
+        beyond = distances - distances.diagonal(start).unsqueeze(1)
+        level = beyond.abs() <= LEVEL * lengths.max()
+        ranks.append(((beyond < 0) & ~level).sum(1) + (level.sum(1) + 1) / 2)
     return torch.cat(ranks).float()
 
 

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iscp_lightning.data.drawn import Noise
-from iscp_lightning.data.images import to_float
+from iscp_lightning.data.images import ImageSet, to_float
 from iscp_lightning.data.sources import ImageSource
 from iscp_lightning.data.splits import class_index
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.data.testset import require_same
 from iscp_lightning.data.triggers import Trigger
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.patterns.pattern import PatternSet
@@ -54,52 +53,33 @@ def greys(examined: Examined) -> Foreign:
     return Foreign("grey", levels.repeat(1, *examined.images.shape[1:]))
 
 
-def elsewhere(examined: Examined, source: ImageSource) -> Foreign:
-    """Return images of another source, as many as are examined or all, bilinearly resized.
+def images_of(source: ImageSource, seed: int) -> ImageSet:
+    """Return a source's test images, else its training images.
 
     Raises:
-        ValueError: if it has none, or their number of channels is another.
+        ValueError: if it has neither, or they have no three channels.
     """
-    seed = examined.inverter.seed
     source = source.seeded(seed)
     source.prepare()
     found = source.test()
     found = source.train() if found is None else found
     if found is None or len(found) == 0:
         raise ValueError("`source` has neither test nor training images")
+    if (channels := found.pixels([0]).shape[1]) != 3:
+        raise ValueError(f"`source` must have images of 3 channels, got {channels}")
+    return found
+
+
+def elsewhere(examined: Examined, source: ImageSource) -> Foreign:
+    """Return images of another source, as many as are examined or all, bilinearly resized."""
+    seed = examined.inverter.seed
+    found = images_of(source, seed)
     draws = named_generator(seed, "foreign images")
     chosen = torch.randperm(len(found), generator=draws)[: len(examined.images)]
     images = to_float(found.read(chosen))
-    if images.shape[1] != examined.images.shape[1]:
-        raise ValueError(
-            f"`source` must have images of {examined.images.shape[1]} channels, "
-            f"got {images.shape[1]}"
-        )
     size = list(examined.images.shape[2:])
     resized = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
     return Foreign(f"images of {type(source).__name__}", resized.clamp(0, 1))
-
-
-def winners_of(examined: Examined, place: str) -> PatternSet:
-    """Return the best pattern of each class from a file.
-
-    Raises:
-        ValueError: if it is no pattern file, or its patterns are of other classes, another size or
-            another test set.
-    """
-    try:
-        patterns = PatternSet.load(place, winners=True)
-    except OSError as error:
-        raise ValueError(f"`patterns` must be a pattern file, got {place}: {error}") from error
-    given = (patterns.class_names, tuple(patterns.canvases.shape[1:]))
-    if given != (examined.subject.class_names, tuple(examined.images.shape[1:])):
-        raise ValueError(
-            f"`patterns` must be of the {len(examined.subject.class_names)} classes and "
-            f"{tuple(examined.images.shape[1:])} values of the test images, got "
-            f"{len(given[0])} classes and {given[1]} values"
-        )
-    require_same(patterns.provenance, examined.subject.images)
-    return patterns
 
 
 def patterns_alone(patterns: PatternSet, pattern_size: float) -> list[Foreign]:

@@ -16,7 +16,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Generator as Draws
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import classifier_hash, load_trained
+from iscp_lightning.classifiers import classifier_hash, load_trained, require_class_names
 from iscp_lightning.classifiers.frozen import (
     frozen_copy,
     module_device,
@@ -86,7 +86,7 @@ class FeedforwardInversionModule(L.LightningModule):
         averaging: Decay of the average of the generator, in [0, 1); it starts faster.
         augmentation: What the discriminator sees of images, for small data (Zhao et al. 2020):
             `color`, `translation`, `cutout`.
-        other_classes: Whether the classifier may know other classes than the data.
+        other_classes: Whether the classifier knows other classes than the data.
         judge: A weights file, or any module, of a classifier of the data's classes that was trained
             apart from this one: `test` asks it what the reconstructions show.
         test_images: On how many test images `test` measures, as many of each class.
@@ -138,10 +138,12 @@ class FeedforwardInversionModule(L.LightningModule):
                 "`other_classes` allows that"
             )
         self._frozen = (frozen,)  # a tuple hides it: no checkpoint holds it
+        files = {"judge": judge} | ({} if other_classes else {"classifier": weights or classifier})
+        self._files = {name: file for name, file in files.items() if isinstance(file, str)}
         self._judge: tuple[nn.Module, ...] = ()
         self.num_classes = num_classes
         self.image_size = image_size
-        self.same_classes = logits.shape[1] == num_classes
+        self.same_classes = not other_classes
         self.test_images = test_images
         self.inverted = classifier_hash(frozen)
         self.condition = condition
@@ -161,7 +163,11 @@ class FeedforwardInversionModule(L.LightningModule):
         self._kept = torch.zeros(0)  # vectors of all images of the training set
         self.automatic_optimization = False
         if judge is not None:
-            self.take_judge(load_trained(judge, None, num_classes, image_size))
+            try:
+                judging = load_trained(judge, None, num_classes, image_size)
+            except ValueError as error:
+                raise ValueError(f"`judge`={judge}: {error}") from error
+            self.take_judge(judging)
         self.findings: dict[str, Findings] = {}
 
     def inverter(self, seed: int) -> Inverter:
@@ -205,8 +211,8 @@ class FeedforwardInversionModule(L.LightningModule):
             judge: A classifier of the data's classes, that maps images in [0, 1] to logits.
 
         Raises:
-            ValueError: if it is the inverted classifier itself, knows another number of classes, or
-                has no penultimate features.
+            ValueError: if it is the inverted classifier itself, knows another number of classes, is
+                made for images of another size, or has no penultimate features.
         """
         if classifier_hash(judge) == self.inverted:
             raise ValueError("`judge` must be another classifier than the inverted one")
@@ -224,7 +230,8 @@ class FeedforwardInversionModule(L.LightningModule):
         Raises:
             MisconfigurationException: for other data than an ImageDataModule, a batch of one image,
                 or a Trainer precision other than fp32 and bf16.
-            ValueError: if a logit is NaN.
+            ValueError: if a logit is NaN or infinite, or a file says that the classifier or the
+                judge knows other classes than the data.
         """
         if self.trainer.precision not in ("32-true", "bf16-mixed"):
             raise MisconfigurationException(
@@ -238,6 +245,8 @@ class FeedforwardInversionModule(L.LightningModule):
             )
         frozen = self._frozen[0].to(self.trainer.strategy.root_device)
         data = self._data
+        for name, file in self._files.items():
+            require_class_names(name, file, data.class_names)
         if stage == "test":
             take_loader_from(self.trainer.test_loop, self)
         if stage != "fit":
@@ -272,15 +281,20 @@ class FeedforwardInversionModule(L.LightningModule):
             self._data.seed, "inversion", self.current_epoch, batch_idx, self.global_rank
         )
         noise = torch.randn(len(vectors), self.generator.noise_size, generator=draws)
-        turn = (batch_idx + 1) % self.discriminator_steps == 0
+        batches = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        turn = (batches + 1) % self.discriminator_steps == 0
         with torch.set_grad_enabled(turn):
             fake = self.generator(vectors, noise.to(self.device))
+        scores = (fake.new_zeros(0),) * 2
         if self.loss.adversarial:
-            self._discriminate(batch.image, fake.detach(), vectors, draws)
+            scores = self._discriminate(batch.image, fake.detach(), vectors, draws)
+        self.watch.update(*scores, batch.image, fake.detach())
         if turn:
             self._generate(batch.image, fake, vectors, draws)
 
-    def _discriminate(self, images: Tensor, fake: Tensor, vectors: Tensor, draws: Draws) -> None:
+    def _discriminate(
+        self, images: Tensor, fake: Tensor, vectors: Tensor, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
         optimizer = self._optimizers[1]
         both = augment(torch.cat([images, fake]), self.augmentation, draws)
         real_scores, fake_scores = self.discriminator(both, vectors.repeat(2, 1)).chunk(2)
@@ -288,8 +302,8 @@ class FeedforwardInversionModule(L.LightningModule):
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
-        self.watch.update(real_scores, fake_scores, images, fake)
         self.log("train/discriminator_loss", loss.detach(), prog_bar=True)
+        return real_scores.detach(), fake_scores.detach()
 
     def _generate(self, images: Tensor, fake: Tensor, vectors: Tensor, draws: Draws) -> None:
         optimizer, terms = self._optimizers[0], {}
@@ -313,8 +327,6 @@ class FeedforwardInversionModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Stop the training if it has collapsed; on every rank."""
-        if not self.loss.adversarial:
-            return
         if said := self.watch.verdict():
             warnings.warn(f"{said}; the training stops", stacklevel=2)
             self.trainer.should_stop = True

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 SMALLEST = 32  # pixels a side that AlexNet leaves something of
 CHUNK = 64  # images at once, which bounds memory
@@ -29,11 +30,7 @@ def lpips(originals: Tensor, reconstructions: Tensor) -> Tensor:
             downloaded.
     """
     _check(originals, reconstructions)
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-    with _installed("LPIPS"):
-        metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True, reduction="none")
-    metric = metric.to(originals.device)
+    metric = _lpips().to(originals.device)
     with torch.no_grad():
         for pair in zip(originals.split(CHUNK), reconstructions.split(CHUNK), strict=True):
             metric.update(*pair)
@@ -54,15 +51,31 @@ def inception_fid(originals: Tensor, reconstructions: Tensor) -> float:
         ValueError: if shapes do not fit, or package or weights are missing.
     """
     _check(originals, reconstructions)
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    with _installed("FID in the features of Inception"):
-        metric = FrechetInceptionDistance(normalize=True)
-    metric = metric.to(originals.device)
+    metric = _inception_fid().to(originals.device)
     for images, real in ((originals, True), (reconstructions, False)):
         for part in images.split(CHUNK):
             metric.update(part, real=real)
     return float(metric.compute())
+
+
+def require_weights() -> None:
+    """Raise a ValueError unless packages and weights of both are there or can be downloaded."""
+    _lpips()
+    _inception_fid()
+
+
+def _lpips() -> Metric:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    with _installed("LPIPS"):
+        return LearnedPerceptualImagePatchSimilarity("alex", normalize=True, reduction="none")
+
+
+def _inception_fid() -> Metric:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    with _installed("FID in the features of Inception"):
+        return FrechetInceptionDistance(normalize=True)
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def test_mistakes_end_in_one_line(capsys):
 
     search = ["--from", "runs/random"]
     assert "`--patterns` names a pattern file" in told()
-    assert "`--patterns runs/a` is neither a pattern file nor a run" in told("--patterns", "runs/a")
+    assert "`patterns`=runs/a is neither a pattern file nor a run" in told("--patterns", "runs/a")
     assert "`images` must be 1 or more, got 0" in told(*search, "--images", "0")
     assert "got 2.0" in told(*search, "--pattern_sizes", "2")
     assert "is made for images of (32, 32)" in told(*search, "--data.source.size", "16")

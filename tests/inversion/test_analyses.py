@@ -30,6 +30,11 @@ def test_every_analysis_is_asked_once_by_its_own_name():
     assert len({a.name for a in asked}) == len(asked)
 
 
+def test_what_can_be_left_out_says_what_it_needs():
+    for analysis in every_analysis():
+        assert bool(analysis.needs) == ("applies" in vars(type(analysis)))
+
+
 @pytest.mark.parametrize("analysis", every_analysis(), ids=lambda a: a.name)
 @pytest.mark.parametrize("settings", [{}, {"judge": False}, {"same_classes": False}], ids=str)
 def test_it_answers_without_touching_global_random_state(analysis, settings):

@@ -34,14 +34,15 @@ def test_what_is_said_of_some_images_is_in_their_order():
     assert torch.allclose(found.logits, 2 * to_float(pixels[chosen]).mean((2, 3)), atol=1e-6)
 
 
-def test_nan_logits_name_the_first_image():
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_broken_logits_name_the_first_image(value):
     class Broken(Colours):
         def forward(self, images):
-            return torch.where(images[:, :1, 0, 0] > 0.5, torch.nan, super().forward(images))
+            return torch.where(images[:, :1, 0, 0] > 0.5, value, super().forward(images))
 
     pixels = torch.zeros(5, 3, 4, 4, dtype=torch.uint8)
     pixels[3] = 255
-    with pytest.raises(ValueError, match="logits are NaN, first for the image of index 3"):
+    with pytest.raises(ValueError, match="NaN or infinite, first for the image of index 3"):
         answers_about(Broken(), MemoryImages(pixels, torch.zeros(5)), torch.tensor([0, 3, 4]))
 
 

@@ -72,6 +72,18 @@ def test_a_mean_colour_holds_the_background_and_nothing_else():
     assert low <= found["decodable", "background"].value <= high
 
 
+def test_images_that_do_not_show_a_factor_are_left_out():
+    examined = _examined()
+    whole = _of(examined)["decodable", "x"]
+    few = examined.factors.x.clone()
+    few[::2] = math.nan
+    examined.factors = examined.factors._replace(x=few, y=torch.full((COUNT,), math.nan))
+    found = _of(examined)
+    assert math.isfinite(found["decodable", "x"].value)
+    assert found["decodable", "x"].value != whole.value
+    assert math.isnan(found["decodable", "y"].value)
+
+
 def test_what_noise_moves_is_left_open(monkeypatch):
     examined = _examined(judge=False, same_classes=False)
     colours = torch.tensor([[0.0] * 3, [0.3] * 3, [0.9] * 3])  # of draws 1, 2, 3

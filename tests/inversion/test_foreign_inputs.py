@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-from small import examined_colours
+from small import examined_colours, small_data
 
 from iscp_lightning.data import ImageSource, MemoryImages, Shapes, Trigger
 from iscp_lightning.data.testset import fingerprint
 from iscp_lightning.inversion.analyses import ForeignInputs
-from iscp_lightning.inversion.foreign import elsewhere, patterns_pasted, triggered, winners_of
+from iscp_lightning.inversion.foreign import elsewhere, patterns_pasted, triggered
 from iscp_lightning.patterns.pattern import PatternSet
 
 COLOURS = ("red", "green", "blue")
@@ -111,21 +112,25 @@ def test_held_out_images_get_patterns_of_other_classes_in_turn():
 def test_patterns_of_other_data_are_refused():
     examined = examined_colours()
     Path("no.safetensors").write_text("no")
-    known = fingerprint(examined.subject.images)
+    images = examined.subject.images
+    data = SimpleNamespace(
+        test_images=images, class_names=COLOURS, image_size=(16, 16), num_classes=3, seed=0
+    )
+    known = fingerprint(images)
     for given, message in (
-        ({"class_names": ("a", "b", "c")}, "`patterns` must be of the 3 classes"),
-        ({"canvases": torch.zeros(6, 3, 8, 8).byte()}, r"got 3 classes and \(3, 8, 8\) values"),
+        ({"class_names": ("a", "b", "c")}, r"know 3 classes \(a, b, c"),
+        ({"canvases": torch.zeros(6, 3, 8, 8).byte()}, r"are \(8, 8\), the images \(16, 16\)"),
         ({"provenance": {"test_set": known | {"images": 7}}}, "30 images, not 7"),
     ):
         patterns(**given).save("p.safetensors")
         with pytest.raises(ValueError, match=message):
-            winners_of(examined, "p.safetensors")
-    with pytest.raises(ValueError, match="`patterns` must be a pattern file, got nowhere"):
-        winners_of(examined, "nowhere")
+            ForeignInputs(patterns="p.safetensors").check(data)
+    with pytest.raises(ValueError, match="`patterns`=nowhere is neither a pattern file nor"):
+        ForeignInputs(patterns="nowhere").check(data)
     with pytest.raises(ValueError, match="is not a safetensors file"):
-        winners_of(examined, "no.safetensors")
+        ForeignInputs(patterns="no.safetensors").check(data)
     patterns(provenance={"test_set": known}).save("p.safetensors")
-    assert winners_of(examined, "p.safetensors").targets.tolist() == [0, 1, 2]
+    ForeignInputs(patterns="p.safetensors").check(data)
 
 
 def test_a_trigger_is_stamped_on_images_of_other_classes():
@@ -168,8 +173,13 @@ def test_images_from_elsewhere_are_resized_and_chosen_by_the_seed():
     assert all((image == test).flatten(1).all(1).any() for image in few.images)
     found = ForeignInputs(Plain())(examined_colours())
     assert "images of Plain" in found.sheets
-    with pytest.raises(ValueError, match="`source` must have images of 3 channels, got 1"):
-        elsewhere(examined_colours(), Plain(1))
+    for analysis, message in (
+        (ForeignInputs(Plain(1)), "`source` must have images of 3 channels, got 1"),
+        (ForeignInputs(trigger=Trigger("white_square"), target="cat"), "`target` is"),
+        (ForeignInputs(trigger=Trigger("white_square", size=99)), "99"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            analysis.check(small_data())
 
 
 def test_without_a_judge_and_with_other_classes_less_is_said():

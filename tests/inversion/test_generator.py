@@ -109,7 +109,7 @@ def test_attention_stands_where_its_side_is():
 @pytest.mark.parametrize(
     ("options", "size", "message"),
     [
-        ({}, 48, "images must be square with a side of 8, 16, 32, .* got 48 x 48"),
+        ({}, 48, "images must be square with a side of 16, 32, 64, .* got 48 x 48"),
         ({}, (32, 64), "got 32 x 64"),
         ({}, 4, "got 4 x 4"),
         ({}, 256, "`generator_stages` must be given for images of 256 pixels: 7 numbers"),
@@ -119,7 +119,7 @@ def test_attention_stands_where_its_side_is():
             32,
             "`discriminator_stages` must be 4 numbers of 1",
         ),
-        ({"attention": 12}, 32, "`attention` must be a side of maps between 8 and 32, .* got 12"),
+        ({"attention": 12}, 32, "`attention` must be a side of maps between 8 and 16, .* got 12"),
         ({"attention": 4}, 32, "got 4"),
     ],
 )

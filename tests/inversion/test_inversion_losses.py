@@ -38,22 +38,23 @@ def test_colour_keeps_grey_images_grey_and_flat_ones_flat():
     grey = torch.full((64, 3, 4, 4), 0.5)
     found = augment(grey, ["color"], _draws())
     assert torch.allclose(found, found[:, :1, :1, :1].expand_as(found))
-    brightness = found[:, 0, 0, 0] - 0.5
-    assert -0.5 <= brightness.min() < -0.4
-    assert 0.4 < brightness.max() <= 0.5
+    brightness = found[:, 0, 0, 0] - 0.5  # half of what it is in [-1, 1]
+    assert -0.25 <= brightness.min() < -0.2
+    assert 0.2 < brightness.max() <= 0.25
 
 
 def test_translation_shifts_by_an_eighth_of_a_side_at_most():
     images = torch.zeros(200, 1, 16, 16)
     images[:, :, 8, 8] = 1
     found = augment(images, ["translation"], _draws())
-    rows, columns = found[:, 0].nonzero()[:, 1:].T
+    assert set(found.unique().tolist()) == {0, 0.5, 1}  # grey behind
+    rows, columns = (found[:, 0] == 1).nonzero()[:, 1:].T
     assert set(rows.tolist()) == set(columns.tolist()) == set(range(6, 11))
     assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == 25
 
 
-def test_cutout_blackens_a_square_of_half_a_side():
-    hidden = augment(torch.ones(500, 1, 8, 8), ["cutout"], _draws())[:, 0] == 0
+def test_cutout_greys_a_square_of_half_a_side():
+    hidden = augment(torch.ones(500, 1, 8, 8), ["cutout"], _draws())[:, 0] == 0.5
     sides = torch.stack([hidden.any(2).sum(1), hidden.any(1).sum(1)])
     assert sides.max() == 4
     assert torch.equal(hidden.sum((1, 2)), sides.prod(0))  # a rectangle
@@ -94,3 +95,14 @@ def test_lost_diversity_ends_it_and_a_resumed_watch_goes_on():
     again.load_state_dict(watch.state_dict())
     assert "their variance is 0.00 of that of the images" in _epoch(again, 0, 0.05)
     assert _epoch(CollapseWatch(), 0, 0.05) == ""
+
+
+def test_images_that_are_no_numbers_end_it_at_once():
+    assert "are not numbers any more" in _epoch(CollapseWatch(), 0, torch.nan)
+
+
+def test_without_a_discriminator_diversity_decides_nothing():
+    watch, images = CollapseWatch(), torch.randn(50, 1, 4, 4)
+    for _ in range(3):
+        watch.update(torch.zeros(0), torch.zeros(0), images, 0 * images)
+        assert watch.verdict() == ""

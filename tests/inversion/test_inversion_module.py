@@ -13,7 +13,7 @@ from small import small_data, small_module
 from torch import nn
 from trainers import quiet_trainer
 
-from iscp_lightning.classifiers import classifier_hash, create_classifier
+from iscp_lightning.classifiers import classifier_hash, create_classifier, save_classifier
 from iscp_lightning.data import Augmentation, Shapes
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import MemoryImages
@@ -91,6 +91,11 @@ def test_the_generator_learns_from_every_nth_batch(tmp_path: Path):
     assert int(module.average.steps) == 4
 
 
+def test_it_learns_though_an_epoch_has_fewer_batches(tmp_path: Path):
+    module, _ = _fit(tmp_path, 2, discriminator_steps=5)  # 4 batches an epoch
+    assert module.average.steps == 1
+
+
 def test_vectors_are_read_once_where_images_stay_as_they_are(tmp_path: Path):
     read, augmented = (
         _fit(tmp_path, 1, data=small_data(augmentation=Augmentation(shift=shift)))[0]
@@ -163,7 +168,12 @@ def test_a_strategy_that_waits_for_all_gradients_is_refused(tmp_path: Path):
         ({"augmentation": ["blur"]}, "`augmentation` must be of"),
         ({"condition": "one_hot", "loss": Weights(feature=1)}, "`loss.feature` must be 0"),
         ({"num_classes": 7}, "knows 10 classes, the data have 7: `other_classes` allows"),
-        ({"image_size": 24}, "side of 8, 16, 32"),
+        ({"image_size": 24}, "`classifier` is made for images of 16 x 16 pixels, the data have"),
+        (
+            {"image_size": 24, "classifier": nn.Sequential(nn.Flatten(), nn.Linear(1728, 10))},
+            "side",
+        ),
+        ({"judge": "nowhere"}, "`judge`=nowhere: "),
         (
             {"classifier": nn.Sequential(nn.Flatten(), nn.Linear(5, 10))},
             "`classifier` takes no images of 16 x 16 pixels",
@@ -185,6 +195,7 @@ def test_settings_that_do_not_fit_are_refused(settings, message):
 
 def test_other_classes_are_allowed_if_asked_for():
     assert small_module(num_classes=7, other_classes=True).standardise.mean.shape == (10,)
+    assert not small_module(other_classes=True).same_classes  # though there are as many
 
 
 @pytest.mark.parametrize(
@@ -207,6 +218,13 @@ def test_nan_logits_are_refused_before_training(tmp_path: Path):
         _fit(tmp_path, 1, classifier=classifier)
 
 
+@pytest.mark.parametrize("name", ["classifier", "judge"])
+def test_files_that_name_other_classes_are_refused_before_training(tmp_path: Path, name):
+    save_classifier("cats.safetensors", create_classifier("resnet20", 10, 16), class_names=["cat"])
+    with pytest.raises(ValueError, match=rf"`{name}`=cats.safetensors knows other classes \(cat"):
+        _fit(tmp_path, 1, **{name: "cats.safetensors"})
+
+
 def test_a_checkpoint_of_another_classifier_is_refused(tmp_path: Path):
     _fit(tmp_path, 1)
     torch.manual_seed(5)
@@ -221,6 +239,8 @@ def test_a_judge_must_be_another_classifier_of_the_same_classes():
         module.take_judge(module.inverter(0).classifier)
     with pytest.raises(ValueError, match="`judge` knows 7 classes, the data have 10"):
         module.take_judge(create_classifier("resnet20", 7, 16))
+    with pytest.raises(ValueError, match="`judge` is made for images of 32 x 32 pixels"):
+        module.take_judge(create_classifier("resnet20", 10, 32))
     with pytest.raises(ValueError, match=r"no nn\.Linear"):
         module.take_judge(nn.Conv2d(3, 3, 1))
 

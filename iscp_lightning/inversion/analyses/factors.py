@@ -7,7 +7,14 @@ from math import nan, sqrt
 import torch
 from torch import Tensor
 
-from iscp_lightning.inversion.analysis import Analysis, Answer
+from iscp_lightning.inversion.analysis import (
+    SHOWN,
+    Analysis,
+    Answer,
+    Sheet,
+    rows_of,
+    side_by_side,
+)
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.inversion.regression import explained, predicted_by_lines, predicted_by_ridge
 from iscp_lightning.metrics.intervals import mean_interval
@@ -25,15 +32,19 @@ class Factors(Analysis):
     - `decodable`: R^2 of ridge regression from the raw vectors, on images it was not fitted to.
     - `kept`: the squared correlation, within classes, of the factor with what `estimates` finds in
       reconstructions; `ceiling`: the same of the originals. A shape's outline moves its centre and
-      changes its area; classes share neither. None of rotation and the texture's colours.
+      changes its area; classes share neither. Not of rotation and the texture's colours.
     - `left_open`: the standard deviation of the estimate over noise, for one and the same vector,
-      in units of its standard deviation over the originals, within classes.
+      in units of its standard deviation over the originals, within classes; of the same factors.
+
+    Images that do not show a factor, such as a circle its rotation, are left out of it. The sheet
+    shows what is taken for the object.
 
     Args:
         samples: Draws of the noise, 2 or more.
     """
 
     name = "factors"
+    needs = "drawn images whose factors are known"
 
     def __init__(self, samples: int = 8) -> None:
         if samples < 2:
@@ -52,10 +63,7 @@ class Factors(Analysis):
             for name, values in examined.factors._asdict().items()
         }
         vectors = examined.answers.vectors
-        found = [
-            self.share("decodable", name, values, predicted_by_ridge(vectors, values))
-            for name, values in truth.items()
-        ]
+        found = [self.decodable(name, vectors, values) for name, values in truth.items()]
         given, kept = estimates(examined.images), estimates(examined.reconstructions)
         draws = [estimates(examined.drawn(draw)) for draw in range(1, self.samples + 1)]
         labels = examined.labels
@@ -66,7 +74,21 @@ class Factors(Analysis):
                 found.append(self.share(measure, name, factor, lines))
             noise = torch.stack([drawn[name] for drawn in draws]).double().var(0).sum(1)
             found.append(self.left_open(name, noise, within(given[name], labels), labels))
-        return Answer(found)
+        pictures = [examined.images, examined.reconstructions]
+        masks = [
+            objects_in(each[:SHOWN]).float()[:, None].expand(-1, 3, -1, -1) for each in pictures
+        ]
+        columns = ["original", "its object", "reconstruction", "its object"]
+        images = side_by_side(pictures[0], masks[0], pictures[1], masks[1])
+        return Answer(found, {"": Sheet(images, rows_of(examined), columns)})
+
+    def decodable(self, factor: str, vectors: Tensor, values: Tensor) -> Record:
+        """Return what the raw vectors say of a factor, over the images that show it."""
+        shown = values.isfinite().all(1)
+        if shown.sum() < FEWEST:
+            return Record("decodable", nan, {"analysis": self.name, "factor": factor})
+        predicted = predicted_by_ridge(vectors[shown], values[shown])
+        return self.share("decodable", factor, values[shown], predicted)
 
     def share(self, measure: str, factor: str, values: Tensor, predicted: Tensor) -> Record:
         """Return the share of a factor's variance that predictions explain."""
@@ -91,6 +113,19 @@ def within(values: Tensor, labels: Tensor) -> Tensor:
     return values - (sums / labels.bincount(minlength=classes).unsqueeze(1))[labels]
 
 
+def background_of(images: Tensor) -> Tensor:
+    """Return the median colour of the border of images (N, 3, H, W), (N, 3)."""
+    border = torch.ones(images.shape[2:], dtype=torch.bool)
+    border[1:-1, 1:-1] = False
+    return images[:, :, border].median(2).values
+
+
+def objects_in(images: Tensor) -> Tensor:
+    """Return where images (N, 3, H, W) are far from their background's colour, bool (N, H, W)."""
+    distances: Tensor = (images - background_of(images)[..., None, None]).norm(dim=1)
+    return distances > THRESHOLD
+
+
 def estimates(images: Tensor) -> dict[str, Tensor]:
     """Return what is seen of the factors of images with one object before an even background.
 
@@ -102,12 +137,9 @@ def estimates(images: Tensor) -> dict[str, Tensor]:
         images: float (N, 3, H, W) in [0, 1].
     """
     height, width = images.shape[2:]
-    border = torch.ones(height, width, dtype=torch.bool)
-    border[1:-1, 1:-1] = False
-    background = images[:, :, border].median(2).values
-    objects = (images - background[..., None, None]).norm(dim=1) > THRESHOLD
+    objects = objects_in(images)
     area = objects.sum((1, 2))
-    found = {"background": background, "radius": area.sqrt().unsqueeze(1)}
+    found = {"background": background_of(images), "radius": area.sqrt().unsqueeze(1)}
     for name, size, other in (("x", width, 1), ("y", height, 2)):
         sums = (objects.sum(other) * torch.arange(size)).sum(1)
         centre = torch.where(area > 0, sums / area.clamp(min=1), (size - 1) / 2)

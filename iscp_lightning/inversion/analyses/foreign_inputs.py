@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from iscp_lightning.data.sources import ImageSource
+from iscp_lightning.data.splits import class_index
 from iscp_lightning.data.triggers import Trigger
 from iscp_lightning.inversion.analysis import (
     SHOWN,
@@ -20,13 +23,17 @@ from iscp_lightning.inversion.foreign import (
     Foreign,
     elsewhere,
     greys,
+    images_of,
     patterns_alone,
     patterns_pasted,
     triggered,
     uniform_noise,
-    winners_of,
 )
+from iscp_lightning.patterns.stored import load_patterns
 from iscp_lightning.records import Record
+
+if TYPE_CHECKING:
+    from iscp_lightning.data.datamodule import ImageDataModule
 
 
 class ForeignInputs(Analysis):
@@ -53,8 +60,8 @@ class ForeignInputs(Analysis):
     Args:
         source: Where other images come from: its test images, else its training images, as many as
             are examined; resized to the size of the data.
-        patterns: A pattern file of the same classes; the best of each class is taken. They are
-            pasted on images that the search has not seen.
+        patterns: A pattern file or the run of a search, of the same classes; each class's best is
+            taken. They are pasted on images that the search has not seen.
         pattern_size: Of the patterns, as a share of the pixels.
         trigger: What is stamped.
         target: The class that the trigger is to be taken for, by index or name; None where nobody
@@ -84,6 +91,17 @@ class ForeignInputs(Analysis):
         self.trigger = trigger
         self.target = target
 
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse patterns of other data, a trigger too large, and a source without images."""
+        if self.patterns is not None:
+            load_patterns(self.patterns, data.test_images, data.class_names, winners=True)
+        if self.trigger is not None:
+            self.trigger.draw(data.image_size)
+        if self.target is not None:
+            class_index(self.target, data.class_names, "`target` is")
+        if self.source is not None:
+            images_of(self.source, data.seed)
+
     def __call__(self, examined: Examined) -> Answer:
         """Return what is said and shown of each kind."""
         found: list[Record] = []
@@ -105,7 +123,8 @@ class ForeignInputs(Analysis):
         if self.source is not None:
             kinds.append(elsewhere(examined, self.source))
         if self.patterns is not None:
-            patterns = winners_of(examined, self.patterns)
+            names, images = examined.subject.class_names, examined.subject.images
+            patterns = load_patterns(self.patterns, images, names, winners=True)
             kinds += patterns_alone(patterns, self.pattern_size)
             kinds += patterns_pasted(examined, patterns, self.pattern_size)
         if self.trigger is not None:

@@ -31,6 +31,7 @@ class Interpolation(Analysis):
     """
 
     name = "interpolation"
+    needs = "two images or more"
     unit = "part of the way to another image"
 
     def __init__(self, steps: int = 8) -> None:

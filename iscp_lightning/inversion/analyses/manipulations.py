@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from iscp_lightning.inversion.analysis import (
+    SHOWN,
     Analysis,
     Answer,
     Sheet,
@@ -31,9 +32,14 @@ class Manipulation(Analysis):
 
     Args:
         strengths: How much they are changed.
+
+    Raises:
+        ValueError: if there are none.
     """
 
     def __init__(self, strengths: Sequence[float]) -> None:
+        if not strengths:
+            raise ValueError("`strengths` must be one number or more, got none")
         self.strengths = tuple(strengths)
 
     @abstractmethod
@@ -46,7 +52,7 @@ class Manipulation(Analysis):
         made = []
         for strength in self.strengths:
             images = examined.inverter.images(self.changed(examined, strength))
-            made.append(images)
+            made.append(images[:SHOWN])
             measures = {
                 "change": difference(images, examined.reconstructions),
                 "brightness": images.flatten(1).mean(1),
@@ -62,8 +68,13 @@ class Manipulation(Analysis):
 
 
 def deviation(examined: Examined) -> float:
-    """Return the standard deviation of a vector's entry over the training images, their mean."""
-    return float(examined.inverter.standardise.deviation.mean())
+    """Return the standard deviation of a vector's entry over the training images.
+
+    It is the mean over entries, without those that are the same for all images.
+    """
+    deviations = examined.inverter.standardise.deviation
+    varying = deviations[deviations != 1]  # 1 is what stands for a constant: `Standardisation.fit`
+    return float(varying.mean()) if len(varying) else 1.0
 
 
 class LogitShift(Manipulation):

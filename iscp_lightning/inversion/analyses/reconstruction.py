@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from iscp_lightning.inversion.analysis import SHOWN, Analysis, Answer, Sheet, rows_of, side_by_side
 from iscp_lightning.inversion.examined import Examined, columns_of_noise
 from iscp_lightning.inversion.optimisation import invert_by_optimisation
-from iscp_lightning.inversion.perceptual import inception_fid, lpips
+from iscp_lightning.inversion.perceptual import inception_fid, lpips, require_weights
 from iscp_lightning.records import Record
+
+if TYPE_CHECKING:
+    from iscp_lightning.data.datamodule import ImageDataModule
 
 OPTIMISED = 100  # images, since each takes hundreds of passes
 
@@ -24,11 +29,17 @@ class Reconstruction(Analysis):
     def __init__(self, perceptual: bool = False) -> None:
         self.perceptual = perceptual
 
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse `perceptual` without its packages and weights."""
+        del data
+        if self.perceptual:
+            require_weights()
+
     def __call__(self, examined: Examined) -> Answer:
         """Return all measures by split.
 
         Raises:
-            ValueError: if package or weights of `perceptual` are missing, or images are too small.
+            ValueError: if images are too small for `perceptual`.
         """
         found = examined.records_of(examined.reconstructions, {"analysis": self.name})
         if self.perceptual:
@@ -46,6 +57,7 @@ class ClassMean(Analysis):
     """The mean training image of the predicted class: what a class alone can give."""
 
     name = "class mean"
+    needs = "training images of the classifier's own classes"
 
     def applies(self, examined: Examined) -> bool:
         """Return whether mean images are known, of the classifier's own classes."""
@@ -55,7 +67,10 @@ class ClassMean(Analysis):
         """Return all measures by split."""
         assert examined.class_means is not None
         images = examined.class_means[examined.answers.logits.argmax(1)]
-        return Answer(examined.records_of(images, {"analysis": self.name}))
+        sheet = Sheet(
+            side_by_side(examined.images, images), rows_of(examined), ["original", "class mean"]
+        )
+        return Answer(examined.records_of(images, {"analysis": self.name}), {"": sheet})
 
 
 class Optimisation(Analysis):
@@ -65,14 +80,27 @@ class Optimisation(Analysis):
         steps: Steps of it.
         smoothness: Weight of the total variation.
         images: On how many images, the first ones.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     name = "optimisation"
+    needs = "`condition` logits or features"
 
     def __init__(self, steps: int = 300, smoothness: float = 0.5, images: int = OPTIMISED) -> None:
+        for option, given in (("steps", steps), ("images", images)):
+            if given < 1:
+                raise ValueError(f"`{option}` must be 1 or more, got {given}")
+        if smoothness < 0:
+            raise ValueError(f"`smoothness` must be 0 or more, got {smoothness}")
         self.steps = steps
         self.smoothness = smoothness
         self.images = images
+
+    def applies(self, examined: Examined) -> bool:
+        """Return whether vectors have a gradient: the predicted class alone has none."""
+        return examined.inverter.condition != "one_hot"
 
     def __call__(self, examined: Examined) -> Answer:
         """Return all measures by split, of the same images also for the generator."""

@@ -19,6 +19,7 @@ class RightAndWrong(Analysis):
     """
 
     name = "right and wrong"
+    needs = "a judge and a classifier of the same classes"
 
     def applies(self, examined: Examined) -> bool:
         """Return whether there is a judge, and the classifier knows the classes of the labels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from iscp_lightning.inversion.analysis import Analysis, Answer, Sheet, rows_of, side_by_side
+from iscp_lightning.inversion.analysis import SHOWN, Analysis, Answer, Sheet, rows_of, side_by_side
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.records import Record
 
@@ -33,7 +33,7 @@ class TopLogits(Analysis):
         numbers = numbers_up_to(vectors.shape[1])
         for number in numbers:
             images = examined.inverter.images(largest_kept(vectors, mean, number))
-            made.append(images)
+            made.append(images[:SHOWN])
             measures = examined.fidelity_of(images)
             found += [
                 self.mean(name, measures[name], strength=number)
