@@ -142,15 +142,17 @@ class NamedClass(ActionTypeHint):
         try:
             return super()._check_type(value, append, cfg, mode)  # type: ignore[no-untyped-call]
         except TypeError as error:
-            if isinstance(value, str) and value.isidentifier():
-                self._suggest(value, error)
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str) and name.isidentifier():
+                    self._suggest(name, error)
             raise
 
     def _suggest(self, name: str, error: TypeError) -> None:
-        known = words(self._typehint)
-        known += [path.rsplit(".", 1)[-1] for path in get_all_subclass_paths(self._typehint)]
-        number = any(part in (int, float) for part in get_args(self._typehint))
-        if known and takes_class(self._typehint) and name not in known and not number:
+        hint = listed(self._typehint) or self._typehint
+        known = words(hint)
+        known += [path.rsplit(".", 1)[-1] for path in get_all_subclass_paths(hint)]
+        number = any(part in (int, float) for part in get_args(hint))
+        if known and takes_class(hint) and name not in known and not number:
             near = suggestion(name, known) or f"; known are {', '.join(dict.fromkeys(known))}"
             raise TypeError(f'Parser key "{self.dest}":\n{name} is not known{near}') from error
 

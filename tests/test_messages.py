@@ -71,6 +71,7 @@ MISTAKES = [
     (f"{FIT} --model.classifier page.ckpt", "page.ckpt cannot be read as plain weights (nothing in a file is executed): it is a web page"),
     (f"{FIT} --model.classifier empty.ckpt", "empty.ckpt cannot be read as plain weights (nothing in a file is executed): it is empty"),
     (f"{FIT} --model.classifier lfs.ckpt", "lfs.ckpt cannot be read as plain weights (nothing in a file is executed): it is a pointer of Git LFS"),
+    ("probe --classifiers x --distortions Saturation Edge", "`distortions`: Edge is not known; did you mean Edges?"),
     (f"{FIT} --model.scheduler cosin", "`model.scheduler`=cosin: cosin is not known; did you mean cosine?"),
     (f"{FIT} --model.optimizer Sgd", "`model.optimizer`=Sgd: Sgd is not known; did you mean SGD?"),
     (f"{FIT} --model.optimizer.lr fast", "`model.optimizer.lr`=fast must be a number"),

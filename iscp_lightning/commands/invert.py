@@ -120,6 +120,8 @@ def invert(
                     words = [analysis.name, part, name if len(modules) > 1 else ""]
                     file = "_".join(word.replace(" ", "_") for word in words if word)
                     save_figure(folder / f"{file}.png", sheet_figure(sheet))
+        if not records:
+            fail("; ".join(left_out))
         records += differences(measures)
         if may_write(trainer):
             write_records(experiment.run.folder / "invert.csv", records, FIRST)

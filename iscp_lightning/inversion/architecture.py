@@ -22,7 +22,7 @@ class Architecture:
 
     Attributes:
         width: Channels that stages are multiples of.
-        generator_stages: As many as lead from 4 to the side of the images; None is BigGAN's for
+        generator_stages: As many as lead from 4 to the side of the images; none is BigGAN's for
             images of 32, 64 or 128 pixels.
         discriminator_stages: As many; likewise.
         embedding_size: Into how many numbers the generator maps what it is conditioned on.
@@ -34,8 +34,8 @@ class Architecture:
     """
 
     width: int = 64
-    generator_stages: Sequence[int] | None = None
-    discriminator_stages: Sequence[int] | None = None
+    generator_stages: Sequence[int] = ()
+    discriminator_stages: Sequence[int] = ()
     embedding_size: int = 128
     noise_per_stage: int = 20
     attention: int | None = None
@@ -72,11 +72,11 @@ class Architecture:
         found = []
         for name, usual in zip(
             ("generator_stages", "discriminator_stages"),
-            STAGES.get(side, (None, None)),
+            STAGES.get(side, ((), ())),
             strict=True,
         ):
             stages = getattr(self, name) or usual
-            if stages is None:
+            if not stages:
                 raise ValueError(
                     f"`{name}` must be given for images of {side} pixels: {length} numbers"
                 )
