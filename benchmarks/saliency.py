@@ -2,7 +2,8 @@
 
     python benchmarks/saliency.py [--architecture resnet20]
 
-All contenders run alternately in one process; a ratio is the median of those of the rounds.
+All contenders run alternately in one process; a ratio is one of images/s, the median over the
+rounds.
 """
 
 import argparse
@@ -70,8 +71,8 @@ def main() -> None:
         print(f"{name:10s} {middle:7.2f} images/s  ({low:.2f} to {high:.2f})")
     rounds = list(zip(*seconds.values(), strict=True))
     ratios = {
-        "smoothgrad_over_limit": statistics.median(ours / limit for limit, ours, _ in rounds),
-        "smoothgrad_over_captum": statistics.median(ours / other for _, ours, other in rounds),
+        "smoothgrad_over_limit": statistics.median(limit / ours for limit, ours, _ in rounds),
+        "smoothgrad_over_captum": statistics.median(other / ours for _, ours, other in rounds),
     }
     print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
 

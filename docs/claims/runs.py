@@ -8,6 +8,7 @@ With `--only`, those and the runs that they need. One that was interrupted is ma
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -195,6 +196,11 @@ def inversions() -> dict[str, list[str]]:
     made = {"judge": ["fit", "--seed_everything", "30", "--trainer.callbacks", "[]"]}
     asked = {}
     for seed in SEEDS:
+        asked[f"asked_patterns_{seed}"] = [
+            *ask(f"natural_{seed}", []),
+            f"{{class_path: ForeignInputs, init_args: {{patterns: runs/positive_{seed}}}}}",
+            *("--judge", "runs/judge"),
+        ]
         for kind, checkpoint in INVERTED.items():
             network = f"runs/{kind}_{seed}/checkpoints/{checkpoint}"
             made[f"invert_{kind}_{seed}"] = inversion(network, seed)
@@ -297,7 +303,7 @@ def needed(names: Sequence[str]) -> list[str]:
     """Return runs and the runs that they need: those that their arguments name."""
     every, found = commands(), dict.fromkeys(names)
     for name in names:
-        of = {part.split("/")[1] for part in every[name] if part.startswith("runs/")}
+        of = {other for part in every[name] for other in re.findall(r"\bruns/(\w+)", part)}
         found |= dict.fromkeys(needed([other for other in every if other in of]))
     return list(found)
 

@@ -129,17 +129,23 @@ def agree(config: Namespace, earlier: Earlier) -> None:
     Raises:
         SystemExit: with a message, if nothing says which images there are.
     """
-    if not earlier.images and config.data.source is None:
-        words = f" (it says: {earlier.says})" if earlier.says else ""
-        fail(
-            f"`--from {earlier.place}` does not say which images it was trained on{words}: "
-            "add `--data.source` or a `-c` configuration"
-        )
+    if config.data.source is None:
+        require_images("from", earlier)
     network = config.model.init_args.get("classifier")
     own = (earlier.model.get("init_args") or {}).get("classifier")
     kept = earlier.checkpoint is not None and config.get("ckpt_path") == earlier.checkpoint
     if kept and not says(network, own):
         config.ckpt_path = None
+
+
+def require_images(option: str, earlier: Earlier) -> None:
+    """Leave with a message if what an option names does not say which images there are."""
+    if not earlier.images:
+        words = f" (it says: {earlier.says})" if earlier.says else ""
+        fail(
+            f"`--{option} {earlier.place}` does not say which images it was trained on{words}: "
+            "add `--data.source` or a `-c` configuration"
+        )
 
 
 def says(config: Any, wanted: Any) -> bool:  # noqa: ANN401

@@ -12,9 +12,11 @@ Options that matter:
     --distortions Greyscale Edges
                                   Saturation, PatchShuffle, LowPass, HighPass, Greyscale, Edges,
                                   Silhouette, Stylised, Adversarial, Rotation, Translation,
-                                  Occlusion, or a class of your own
+                                  Occlusion, or a class of your own; with arguments
+                                  '{class_path: Saturation, init_args: {p: 4}}'
     --images 1000                 on how many test images, as many of each class
-    --maps 20                     on how many images saliency maps are measured and drawn; 0: none
+    --maps 20                     on how many images saliency maps are measured, as they are and
+                                  under the last distortion of each kind; four are drawn; 0: none
     --patterns runs/SEARCH        a search in each of the classifiers, to compare the maps with
     --cue_conflict DIR            images <shape>/<shape>N-<texture>M.jpg; Shapes draws its own
     --categories FILE             JSON file with the classes of each of their categories
@@ -25,6 +27,7 @@ Options that matter:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from iscp_lightning.arguments import typed
 from iscp_lightning.callbacks.history import read_history
 from iscp_lightning.classifiers import classifier_hash
 from iscp_lightning.classifiers.subject import Subject
-from iscp_lightning.commands._earlier import Earlier, read_earlier
+from iscp_lightning.commands._earlier import Earlier, read_earlier, require_images
 from iscp_lightning.commands._experiment import Experiment
 from iscp_lightning.commands._measuring import (
     Measuring,
@@ -53,18 +56,19 @@ from iscp_lightning.probes.portraits import saliency_grid
 from iscp_lightning.probes.probe import Probed
 from iscp_lightning.probes.report import (
     FIRST,
+    last_of_each_kind,
     lines_of,
     overview,
     records_of,
-    strongest,
 )
-from iscp_lightning.probes.saliency import Method, randomised
+from iscp_lightning.probes.saliency import Method, Of, randomised
 from iscp_lightning.probes.style import Stylised, judge_style
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
 
 SAMPLES, DRY_SAMPLES = 100, 2  # of SmoothGrad
 SHOWN_IMAGES = 4
+IMAGES_FROM = ("-c", "--config", "--data", "--data.source")  # options that say which images
 
 
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
@@ -72,6 +76,8 @@ def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
     place = typed("classifiers", arguments)
     if earlier is None and place and Path(place).exists():
         earlier = read_earlier(place)
+        if not any(item.partition("=")[0] in IMAGES_FROM for item in arguments):
+            require_images("classifiers", earlier)
     return configuration(earlier)
 
 
@@ -84,6 +90,7 @@ def probe(
     categories: str | None = None,
     maps: int = 20,
     saliency: Method = "smoothgrad",
+    saliency_of: Of = "loss",
     noise: float = 0.1,
     patterns: list[str] | None = None,
     from_: str | None = None,
@@ -99,6 +106,7 @@ def probe(
         categories: JSON file {category: [class indices]} for that folder
         maps: on how many test images saliency maps are measured, as many of each class; 0: none
         saliency: how maps are made: SmoothGrad or another method of captum
+        saliency_of: whether of the cross-entropy at the true label (loss) or of its logit
         noise: standard deviation of SmoothGrad's noise, as a share of an image's range
         patterns: for each classifier a search in it, whose patterns maps are compared with
         from_: run folder or weights file whose images are taken
@@ -108,6 +116,8 @@ def probe(
         fail("`--classifiers` names one or more runs or weights files")
     if maps < 0:
         fail(f"`maps` must be 0 or more, got {maps}")
+    if not 0 <= noise < inf:
+        fail(f"`noise` must be 0 or more, got {noise}")
     if patterns and len(patterns) != len(classifiers):
         fail(f"`--patterns` names {len(patterns)} searches for {len(classifiers)} classifiers")
     data = build(experiment)
@@ -144,18 +154,16 @@ def probe(
             if maps:
                 mapped[name] = measure_maps(
                     subject,
-                    strongest(measurement.distortions),
+                    last_of_each_kind(measurement.distortions),
                     mapped_images(subject, maps),
                     objects=objects_of(data),
                     patterns=searched.get(name),
                     samples=DRY_SAMPLES if is_dry(trainer) else SAMPLES,
                     noise=noise,
                     method=saliency,
+                    of=saliency_of,
                 )
-        records = records_of(found)
-        records += [
-            record for name, each in mapped.items() for record in each.records({"classifier": name})
-        ]
+        records = records_of(found, mapped)
         for each in measurement.distortions:
             if isinstance(each, Stylised):  # the set itself, for which any subject does
                 judged = judge_style(each, subject, measurement.chosen(subject))

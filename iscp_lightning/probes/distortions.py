@@ -30,7 +30,9 @@ class Clean(Distortion):
 
 
 class Saturation(Distortion):
-    """Drives values to 0 and 1, which flattens textures and leaves shapes (Zhang & Zhu 2019).
+    """Drives values to 0 and 1, which flattens faint textures and leaves shapes.
+
+    Textures of high contrast become stronger (Zhang & Zhu 2019).
 
     Args:
         p: 2 leaves images as they are; the larger, the more saturated; below 2 contrast is lost.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,11 +37,14 @@ def strength_figures(records: Sequence[Record], measure: str) -> dict[str, Figur
         records: Of several classifiers, as `classifier` says.
         measure: `accuracy` or `generalisation`.
     """
-    chosen = [r for r in records if r.measure == measure and "strength" in r.about]
+    chosen = [
+        r for r in records if r.measure == measure and {"strength", "classifier"} <= r.about.keys()
+    ]
     clean = {str(r.about["classifier"]): r for r in records if r.measure == "clean_accuracy"}
     drawn = {}
-    for name in dict.fromkeys(str(record.about["distortion"]) for record in chosen):
-        of_name = [record for record in chosen if record.about["distortion"] == name]
+    for kind in dict.fromkeys(map(kind_of, chosen)):
+        of_name = [record for record in chosen if kind_of(record) == kind]
+        name = str(of_name[0].about["distortion"])
         strengths = sorted({float(record.about["strength"]) for record in of_name})
         if measure == "accuracy" and name in NEUTRAL:
             strengths = sorted({*strengths, NEUTRAL[name]})
@@ -52,18 +56,24 @@ def strength_figures(records: Sequence[Record], measure: str) -> dict[str, Figur
             found = {float(record.about["strength"]): record for record in ours}
             found.setdefault(NEUTRAL.get(name, math.nan), unchanged)
             curves[classifier] = np.stack([ends(found[strength]) for strength in strengths], 1)
-        drawn[f"{measure}_{name.replace(' ', '_')}"] = figures.banded_curves(
+        drawn[f"{measure}_{kind.replace(' ', '_')}"] = figures.banded_curves(
             strengths, curves, xlabel=UNITS.get(name, name), ylabel=measure, logarithmic=True
         )
     return drawn
 
 
+def kind_of(record: Record) -> str:
+    """Return what a record's distortion is but for its strength, such as `stylised textures`."""
+    rest = {name: value for name, value in record.about.items() if name != "strength"}
+    return words(replace(record, about=rest))
+
+
 def plane_figure(records: Sequence[Record]) -> Figure | None:
     """Return the shape-texture plane with a point for each classifier; None without both.
 
-    How much is left where texture is flattened (the strongest saturation), against how much is left
-    where shape is broken (the most tiles up to 4 a side, of which smaller ones show no texture
-    either), each of the images that are right as they are.
+    How much is left where texture of little contrast is flattened (the strongest saturation),
+    against how much is left where shape is broken (the most tiles up to 4 a side, of which smaller
+    ones show no texture either), each of the images that are right as they are.
 
     Args:
         records: Of several classifiers, as `classifier` says.
@@ -85,8 +95,8 @@ def plane_figure(records: Sequence[Record]) -> Figure | None:
                 points.setdefault(str(record.about["classifier"]), []).append(ends(record))
     return figures.plane(
         {name: np.stack(both) for name, both in points.items()},
-        xlabel="still right with shuffled patches (texture alone)",
-        ylabel="still right when saturated (shape alone)",
+        xlabel="still right with shuffled patches",
+        ylabel="still right when saturated",
     )
 
 

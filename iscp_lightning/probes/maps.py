@@ -19,12 +19,12 @@ from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.probes.distortion import Distortion
 from iscp_lightning.probes.distortions import Clean
 from iscp_lightning.probes.probe import About
-from iscp_lightning.probes.saliency import Method, randomised, saliency_maps
+from iscp_lightning.probes.saliency import Method, Of, randomised, saliency_maps
 from iscp_lightning.ranks import share, sum_over_ranks
 from iscp_lightning.records import Record
 from iscp_lightning.seeds import derived_seed
 
-IMAGES = 50  # by default
+IMAGES = 20  # by default
 DISTORTED_TOGETHER = 10  # images; ranks share such parts
 
 
@@ -67,6 +67,25 @@ class Mapped:
                 found.append(Record(name, mean, {**(about or {}), **of}, (low, high)))
         return found
 
+    def compared_with(self, other: Mapped, about: About) -> list[Record]:
+        """Return mean differences to another classifier, `saliency_gini_difference` and so on.
+
+        A difference is of this one minus the other; its 95 % interval is of images that are drawn
+        together for both.
+
+        Args:
+            other: Its maps of the same images.
+            about: What all of them are about, such as both classifiers' names.
+        """
+        found = []
+        for row, of in enumerate(self.abouts):
+            for name in self.values.keys() & other.values.keys():
+                differences = self.values[name][row] - other.values[name][row]
+                low, high = mean_interval(differences[:, None])[0].tolist()
+                mean = float(differences.nanmean())
+                found.append(Record(f"{name}_difference", mean, {**about, **of}, (low, high)))
+        return sorted(found, key=lambda record: record.measure)
+
 
 def measure_maps(
     subject: Subject,
@@ -79,6 +98,7 @@ def measure_maps(
     samples: int = 100,
     noise: float = 0.1,
     method: Method = "smoothgrad",
+    of: Of = "loss",
 ) -> Mapped:
     """Return saliency maps of images as they are and distorted, and what is measured of them.
 
@@ -93,13 +113,14 @@ def measure_maps(
     Args:
         subject: The classifier and the test images.
         distortions: What is done to the images; those that need it have seen their data (`check`).
-        indices: (n,) int64, which test images; None draws 50, as many of each class.
+        indices: (n,) int64, which test images; None draws 20, as many of each class.
         objects: bool (N, H, W), where each test image shows its object, if known: `objects_of`.
         patterns: Of this classifier on images of this size; each class's winner is taken.
         pattern_size: Share of the pixels that a pattern has.
         samples: As for `saliency_maps`.
         noise: Likewise.
         method: Likewise.
+        of: Likewise.
 
     Raises:
         ValueError: if `objects` or `patterns` are not of such images, a pattern selects no pixel,
@@ -133,6 +154,7 @@ def measure_maps(
                         *(one, distorted, batch.label, method),
                         samples=samples,
                         noise=noise,
+                        of=of,
                         indices=batch.index,
                     )
                 bar.update()

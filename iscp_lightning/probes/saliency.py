@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ def saliency_maps(
     for name, value, allowed in (("method", method, get_args(Method)), ("of", of, get_args(Of))):
         if value not in allowed:
             raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
-    if samples < 1 or noise < 0:
+    if samples < 1 or not 0 <= noise < math.inf:
         raise ValueError(
             f"`samples` must be 1 or more and `noise` 0 or more, got {samples} and {noise}"
         )
@@ -94,6 +95,11 @@ def saliency_maps(
         low, high = images.min().item(), images.max().item()
         raise ValueError(
             f"`images` must be floats in [0, 1], got {images.dtype} from {low:g} to {high:g}"
+        )
+    classes = len(subject.class_names)
+    if labels.shape != images.shape[:1] or not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(
+            f"`labels` must be {len(images)} classes from 0 to {classes - 1}, got {labels.tolist()}"
         )
     images, labels = (each.to(subject.device).detach().clone() for each in (images.float(), labels))
     indices = torch.arange(len(images)) if indices is None else indices
@@ -169,25 +175,30 @@ def displayed(maps: Tensor) -> Tensor:
 def randomised(classifier: nn.Module, seed: int) -> nn.Module:
     """Return a copy with new random weights, for the sanity check of Adebayo et al. 2018.
 
-    A map that a classifier shares with it says nothing of what was learned. What has no
-    `reset_parameters`, such as the position embedding of a transformer, keeps its weights.
+    A map that a classifier shares with it says nothing of what was learned. What cannot draw its
+    weights anew, such as the position embedding of a transformer, keeps them.
 
     Args:
         classifier: Any classifier; it is left as it is.
         seed: Of the weights.
 
     Raises:
-        ValueError: if no part has `reset_parameters`.
+        ValueError: if no part can.
     """
     random = copy.deepcopy(uncompiled(classifier))
-    parts: list[Any] = [part for part in random.modules() if hasattr(part, "reset_parameters")]
-    if not parts:
+    draws: list[Callable[[], None]] = [
+        getattr(part, name)
+        for part in random.modules()
+        for name in ("reset_parameters", "_reset_parameters")  # the latter is that of attention
+        if hasattr(part, name)
+    ]
+    if not draws:
         raise ValueError(
             f"`classifier` is a {type(classifier).__name__} without a part that can draw new "
             "weights (`reset_parameters`)"
         )
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        for part in parts:
-            part.reset_parameters()
+        for draw in draws:
+            draw()
     return random

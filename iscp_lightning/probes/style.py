@@ -41,14 +41,15 @@ class Stylised(Distortion):
     """Images in the style of others, one random style each (AdaIN, Huang & Belongie 2017).
 
     Geirhos et al. 2019 made Stylized-ImageNet so, with the published network, paintings as styles
-    and `alpha` 1: local textures are the style's, larger shapes remain.
+    and `alpha` 1: local textures are the style's, larger shapes remain. Network and styles are
+    those of the first data that it sees (`check`).
 
     Args:
         network: File of `AdaINModule`, or the two of naoto0804/pytorch-AdaIN: `vgg_normalised.pth`
             and `decoder.pth`. The latter draw blurred pictures of small images, of which their
             encoding keeps 1/8 of the sides.
         styles: A folder of images, at any depth, which are cropped around the centre and resized;
-            `textures`, drawn ones; or `other_classes`, test images with another label.
+            `textures`, drawn ones; or `other_classes`, whole test images with another label.
         alpha: Share of the style, in [0, 1].
         styles_count: How many styles there are to choose from, chosen at random themselves; None
             means all images of the folder or all test images, and 1000 drawn textures.

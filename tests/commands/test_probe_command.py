@@ -39,6 +39,8 @@ def test_two_classifiers_are_probed_and_compared(capsys):
     main(["probe", "--classifiers", "runs/n0", "runs/n1", *CPU, *few, "--run", "p"])
     shown = capsys.readouterr().out
     assert "saturation 1024 *" in shown
+    assert "error consistency (kappa): n0, n1 = " in shown
+    assert "shape bias and cue share: 1000 images whose cues are in conflict" in shown
     head, rule, first, *_ = Path("runs/p/probe.md").read_text().splitlines()
     assert (head, rule) == ("|  | n0 | n1 |", "| --- | --- | --- |")
     assert first.startswith("| clean accuracy | 0.")
@@ -55,6 +57,12 @@ def test_two_classifiers_are_probed_and_compared(capsys):
     clean = [float(of[name, "clean_accuracy", "", ""]["value"]) for name in ("n0", "n1")]
     (difference,) = (r for r in rows if r["measure"] == "clean_accuracy_difference")
     assert float(difference["value"]) == pytest.approx(clean[0] - clean[1])
+    ginis = [float(of[n, "saliency_gini", "clean", ""]["value"]) for n in ("n0", "n1")]
+    (difference,) = (
+        r for r in rows if r["measure"] == "saliency_gini_difference" and r["distortion"] == "clean"
+    )
+    assert float(difference["value"]) == pytest.approx(ginis[0] - ginis[1])
+    assert f"| saliency gini | {ginis[0]:.3f} (" in Path("runs/p/probe.md").read_text()
     drawn = {file.name for file in Path("runs/p/figures").iterdir()}
     assert {"shape_texture_plane.png", "accuracy_saturation.png", "saliency.png"} <= drawn
     assert ("n1", "saliency_gini", "saturation", "1024.0") in of
@@ -65,14 +73,9 @@ def test_two_classifiers_are_probed_and_compared(capsys):
 
 
 def test_what_trainings_measured_at_epochs_is_drawn_together():
-    callbacks = """trainer:
-  callbacks:
-    - class_path: AtEpochs
-      init_args: {epochs: [1], measurement: {class_path: ShapeAndTexture, init_args: {images: 20}}}
-"""
-    Path("c.yaml").write_text(callbacks)
+    overlay = str(ROOT / "configs" / "overlay" / "probed_at_epochs.yaml")
     for name in ("a", "b"):
-        main(["fit", "-c", SMALL, "-c", "c.yaml", "--trainer.max_epochs", "2", "--run", name])
+        main(["fit", "-c", SMALL, "-c", overlay, "--trainer.max_epochs", "2", "--run", name])
     main(["fit", "-c", SMALL, "--run", "without"])
     few = ["--images", "10", "--maps", "0", *CPU, "--classifiers", "runs/a", "runs/without"]
     checkpoint = "runs/b/checkpoints/last.ckpt"
@@ -98,7 +101,7 @@ def test_a_classifier_of_other_classes_is_refused(capsys):
     words = f"(cat, dog, ...) than the data have ({names[8]}, {names[9]}, ...), from class 8 on"
     for place in ("runs/n1", str(checkpoint)):
         said = refused(capsys, "--classifiers", "runs/n0", place)
-        assert said == f"error: `classifier`={place} knows other classes {words}"
+        assert said == f"error: `classifier`={checkpoint} knows other classes {words}"
     names[0] = "cat"
     network = create_classifier("resnet20", image_size=16)
     save_classifier("c.safetensors", network, class_names=names)
@@ -168,6 +171,9 @@ def test_what_cannot_be_probed_is_refused_before_anything_runs(capsys):
     assert "`--classifiers` must differ from each other" in refused(capsys, *again)
     assert "`maps` must be 0 or more, got -1" in refused(capsys, *shapes, "--maps", "-1")
     two = [*shapes, "--patterns", "runs/a", "runs/b"]
+    assert "`noise` must be 0 or more, got -1" in refused(capsys, *shapes, "--noise", "-1")
+    said = refused(capsys, "--classifiers", "c.safetensors")
+    assert "`--classifiers c.safetensors` does not say which images it was trained on" in said
     assert "`--patterns` names 2 searches for 1 classifiers" in refused(capsys, *two)
     assert "`images` must be 1 or more" in refused(capsys, *shapes, "--images", "0")
     tiles = '{"class_path": "PatchShuffle", "init_args": {"k": 99}}'

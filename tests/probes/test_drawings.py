@@ -1,5 +1,7 @@
 """Figures of probes, from records written by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from iscp_lightning.probes.drawings import (
@@ -51,6 +53,17 @@ def test_accuracies_start_with_the_undistorted_images():
     np.testing.assert_allclose(y, [0.8, 0.7, 0.5])
     x, y = drawn(figures["accuracy_patch_shuffle"], 0)
     np.testing.assert_allclose([x, y], [[1, 4, 8], [0.9, 0.4, 0.2]])
+
+
+def test_styles_have_figures_of_their_own():
+    records = [of("a", "clean_accuracy", 0.9)]
+    for styles, values in (("textures", (0.1, 0.2)), ("paintings", (0.7, 0.8))):
+        for strength, value in zip((0.5, 1.0), values, strict=True):
+            record = of("a", "accuracy", value, "stylised", strength)
+            records.append(replace(record, about={**record.about, "styles": styles}))
+    figures = strength_figures(records, "accuracy")
+    assert drawn(figures["accuracy_stylised_textures"], 0)[1] == [0.1, 0.2]
+    assert drawn(figures["accuracy_stylised_paintings"], 0)[1] == [0.7, 0.8]
 
 
 def test_generalisation_has_no_undistorted_images():

@@ -132,11 +132,11 @@ def test_a_map_of_what_was_learned_is_not_that_of_random_weights():
     assert value(redrawn, "correlation_with_random", "clean").value < 0.95
 
 
-def test_fifty_images_are_drawn_by_default_as_many_of_each_class():
+def test_twenty_images_are_drawn_by_default_as_many_of_each_class():
     images = MemoryImages(PIXELS.repeat(10, 1, 1, 1), LABELS.repeat(10))
     mapped = measure_maps(subject_of(Local(), images), [Clean()], samples=1)
-    assert mapped.maps.shape == (1, 50, 8, 8)
-    assert sorted(mapped.labels.bincount().tolist()) == [16, 17, 17]
+    assert mapped.maps.shape == (1, 20, 8, 8)
+    assert sorted(mapped.labels.bincount().tolist()) == [6, 7, 7]
     assert "saliency_on_object" not in mapped.values
 
 

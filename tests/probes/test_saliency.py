@@ -181,5 +181,22 @@ def test_new_random_weights(resnet):
         if a.ndim > 1:  # biases and scales of batch normalisation start at 0 and 1
             assert not torch.equal(a, b)
             assert not torch.equal(a, c)
+    attention = nn.MultiheadAttention(4, 2)
+    for a, b in zip(attention.parameters(), randomised(attention, 3).parameters(), strict=True):
+        assert a.ndim == 1 or not torch.equal(a, b)
     with pytest.raises(ValueError, match="`classifier` is a Linear without a part"):
         randomised(Linear(WEIGHTS), 0)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 3], [0, 1, -100, 0, 1], [0, 1]])
+def test_labels_that_are_no_classes_are_refused(labels):
+    subject = subject_of(Linear(WEIGHTS), STORED)
+    with pytest.raises(ValueError, match="`labels` must be 5 classes from 0 to 2"):
+        saliency_maps(subject, IMAGES, torch.tensor(labels))
+
+
+@pytest.mark.parametrize("noise", [-1.0, torch.nan, torch.inf])
+def test_noise_out_of_range_is_refused(noise):
+    subject = subject_of(Linear(WEIGHTS), STORED)
+    with pytest.raises(ValueError, match="`noise` 0 or more"):
+        saliency_maps(subject, IMAGES, LABELS, noise=noise)
