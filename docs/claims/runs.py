@@ -84,6 +84,13 @@ ATTACKS = {  # kind of adversarial network: its attack, where that is not 8/255 
         *("--model.attack.step_size", "0.25"),
     ],
 }
+PAINTER = [  # textures in place of an image's own
+    *("fit", "-c", str(ROOT / "configs/experiment/adain_cifar10.yaml"), "--seed_everything", "31"),
+    *("--model.classifier", str(ROOT / "checkpoints/cifar10_resnet20.safetensors")),
+    *("--data.source", "Shapes", "--data.source.train_count", "10000", "--data.batch_size", "16"),
+    *("--model.styles", "textures", "--trainer.callbacks", "[]", "--trainer.max_epochs", "3"),
+]
+STYLISED = "{class_path: Stylised, init_args: {network: runs/painter/style_network.safetensors}}"
 CORRELATED = ["--data.source", "Shapes", "--data.source.texture_correlation", "1.0"]
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 PLAIN_SGD = [
@@ -152,7 +159,7 @@ def commands() -> dict[str, list[str]]:
             made[f"probe_{kind}_{seed}"] = probe(f"{kind}_{seed}")
     for seed in SEEDS:
         made |= searches(f"natural_{seed}", seed, list(VARIANTS)[6:])
-    return made | inversions() | correlated()
+    return made | inversions() | correlated() | stylised()
 
 
 def correlated() -> dict[str, list[str]]:
@@ -170,6 +177,15 @@ def correlated() -> dict[str, list[str]]:
             ]
         for kind in ("natural", "underfit", "adversarial", "l2"):
             made[f"probe_correlated_{kind}_{seed}"] = probe(f"correlated_{kind}_{seed}")
+    return made
+
+
+def stylised() -> dict[str, list[str]]:
+    """Return the network that paints in other styles, and probes of what it has painted."""
+    made = {"painter": PAINTER}
+    for seed in SEEDS:
+        for kind in ("natural", "underfit", "adversarial"):
+            made[f"styled_{kind}_{seed}"] = [*probe(f"{kind}_{seed}"), "--distortions", STYLISED]
     return made
 
 
