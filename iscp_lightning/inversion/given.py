@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import Classifier
+from iscp_lightning.classifiers import Classifier, load_trained
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.inversion.conditioning import CHUNK, Answers, Condition, answers_of
@@ -47,6 +49,30 @@ def answers_to_grey(
         raise ValueError(
             f"`{name}` takes no images of {height} x {width} pixels: {error}"
         ) from error
+
+
+def load_judge(
+    judge: str | nn.Module, num_classes: int, image_size: int | tuple[int, int]
+) -> nn.Module:
+    """Return what `load_trained` does; its messages say that the judge is meant."""
+    try:
+        return load_trained(judge, None, num_classes, image_size)
+    except ValueError as error:
+        raise ValueError(f"`judge`={judge}: {error}") from error
+
+
+def require_batches(data: ImageDataModule, processes: int) -> None:
+    """Raise a MisconfigurationException if a batch of one training image came about."""
+    if data.batch_size < 2:
+        raise MisconfigurationException(
+            "`data.batch_size` must be 2 or more: batch normalisation sees the images together"
+        )
+    count = math.ceil(len(data.train_images[1]) / processes)
+    if count % data.batch_size == 1:
+        raise MisconfigurationException(
+            f"`data.batch_size`={data.batch_size} leaves one of {count} training images for the "
+            "last batch, and batch normalisation needs two"
+        )
 
 
 def class_means(data: ImageDataModule) -> Tensor | None:

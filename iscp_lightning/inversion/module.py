@@ -45,7 +45,12 @@ from iscp_lightning.inversion.discriminator import Discriminator
 from iscp_lightning.inversion.drawings import sheet_figure
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.inversion.generator import Generator
-from iscp_lightning.inversion.given import answers_to_grey, class_means
+from iscp_lightning.inversion.given import (
+    answers_to_grey,
+    class_means,
+    load_judge,
+    require_batches,
+)
 from iscp_lightning.inversion.inverter import Inverter
 from iscp_lightning.inversion.losses import Weights, discriminator_hinge
 from iscp_lightning.records import Findings
@@ -163,11 +168,7 @@ class FeedforwardInversionModule(L.LightningModule):
         self._kept = torch.zeros(0)  # vectors of all images of the training set
         self.automatic_optimization = False
         if judge is not None:
-            try:
-                judging = load_trained(judge, None, num_classes, image_size)
-            except ValueError as error:
-                raise ValueError(f"`judge`={judge}: {error}") from error
-            self.take_judge(judging)
+            self.take_judge(load_judge(judge, num_classes, image_size))
         self.findings: dict[str, Findings] = {}
 
     def inverter(self, seed: int) -> Inverter:
@@ -251,17 +252,8 @@ class FeedforwardInversionModule(L.LightningModule):
             take_loader_from(self.trainer.test_loop, self)
         if stage != "fit":
             return
-        if data.batch_size < 2:
-            raise MisconfigurationException(
-                "`data.batch_size` must be 2 or more: batch normalisation sees the images together"
-            )
+        require_batches(data, self.trainer.world_size)
         images, indices = data.train_images
-        images_of_a_process = math.ceil(len(indices) / self.trainer.world_size)
-        if images_of_a_process % data.batch_size == 1:
-            raise MisconfigurationException(
-                f"`data.batch_size`={data.batch_size} leaves one of {images_of_a_process} training "
-                "images for the last batch, and batch normalisation needs two"
-            )
         chosen = indices[stratified_choice(images.labels[indices], STATISTICS, data.seed)]
         vectors = answers_about(frozen, images, chosen, self.condition).vectors
         self.standardise.fit(vectors)
