@@ -36,7 +36,7 @@ class Alone:
     def __init__(self, data: ImageDataModule) -> None:
         self.datamodule = data
         self.current_epoch = self.global_rank = 0
-        self.world_size = 1
+        self.world_size = self.num_training_batches = 1
 
 
 def main() -> None:

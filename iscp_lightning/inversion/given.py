@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers import Classifier, load_trained
@@ -62,14 +61,14 @@ def load_judge(
 
 
 def require_batches(data: ImageDataModule, processes: int) -> None:
-    """Raise a MisconfigurationException if a batch of one training image came about."""
+    """Raise a ValueError if a batch of one training image came about."""
     if data.batch_size < 2:
-        raise MisconfigurationException(
+        raise ValueError(
             "`data.batch_size` must be 2 or more: batch normalisation sees the images together"
         )
     count = math.ceil(len(data.train_images[1]) / processes)
     if count % data.batch_size == 1:
-        raise MisconfigurationException(
+        raise ValueError(
             f"`data.batch_size`={data.batch_size} leaves one of {count} training images for the "
             "last batch, and batch normalisation needs two"
         )

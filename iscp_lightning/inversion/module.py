@@ -229,10 +229,10 @@ class FeedforwardInversionModule(L.LightningModule):
         """Move the classifier to the device, and read what it says of the training images.
 
         Raises:
-            MisconfigurationException: for other data than an ImageDataModule, a batch of one image,
-                or a Trainer precision other than fp32 and bf16.
-            ValueError: if a logit is NaN or infinite, or a file says that the classifier or the
-                judge knows other classes than the data.
+            MisconfigurationException: for other data than an ImageDataModule, or a Trainer
+                precision other than fp32 and bf16.
+            ValueError: if there is a batch of one image, a logit is NaN or infinite, or a file says
+                that the classifier or the judge knows other classes than the data.
         """
         if self.trainer.precision not in ("32-true", "bf16-mixed"):
             raise MisconfigurationException(

@@ -34,7 +34,7 @@ def _run():
     content = {"state_dict": {"classifier.weight": torch.ones(1)}}
     for name in ("last", "epoch003"):
         torch.save(content, checkpoints / f"{name}.ckpt")
-    Path("runs/NAME/config.yaml").write_text("model: NaturalModule\n")
+    Path("runs/NAME/config.yaml").write_text("model: NaturalModule\ndata: {source: Shapes}\n")
 
 
 def examples(command: str) -> list[list[str]]:

@@ -8,7 +8,6 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from small import small_data, small_module
 from torch import nn
 from trainers import quiet_trainer
@@ -206,7 +205,7 @@ def test_other_classes_are_allowed_if_asked_for():
     ],
 )
 def test_batches_of_one_image_are_refused(tmp_path: Path, data, message):
-    with pytest.raises(MisconfigurationException, match=message):
+    with pytest.raises(ValueError, match=message):
         _fit(tmp_path, 1, data=small_data(**data))
 
 
