@@ -5,6 +5,7 @@ from iscp_lightning.classifiers.architectures import (
     ClassifierSpec,
     ResNet20,
     create_classifier,
+    require_image_size,
 )
 from iscp_lightning.classifiers.checkpoints import (
     class_names_in,
@@ -29,5 +30,6 @@ __all__ = [
     "load_classifier",
     "load_trained",
     "require_class_names",
+    "require_image_size",
     "save_classifier",
 ]

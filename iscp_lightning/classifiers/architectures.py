@@ -208,3 +208,19 @@ class BasicBlock(nn.Module):
             half = self.extra // 2
             inputs = F.pad(inputs[:, :, ::2, ::2], (0, 0, 0, 0, half, self.extra - half))
         return F.relu(outputs + inputs)
+
+
+def require_image_size(name: str, classifier: nn.Module, size: tuple[int, int]) -> None:
+    """Raise a ValueError if a network by name is made for images of another size.
+
+    Args:
+        name: What it is called in the message.
+        classifier: Any; what is no `Classifier` does not say.
+        size: (height, width) of the images.
+    """
+    if isinstance(classifier, Classifier) and tuple(classifier.spec.image_size) != tuple(size):
+        own, given = (" x ".join(map(str, each)) for each in (classifier.spec.image_size, size))
+        raise ValueError(
+            f"{name} is made for images of {own} pixels, the data have {given}: "
+            "`classifiers.Resized` shows it images of its own size"
+        )

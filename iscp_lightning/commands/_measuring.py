@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from iscp_lightning.arguments import Parser, typed
-from iscp_lightning.classifiers import Classifier, load_trained, require_class_names
+from iscp_lightning.classifiers import load_trained, require_class_names, require_image_size
 from iscp_lightning.classifiers.outputs import outputs_in_eval_mode
 from iscp_lightning.commands._earlier import Earlier, read_earlier
 from iscp_lightning.commands._experiment import Experiment
@@ -189,11 +189,7 @@ def require_fitting(
     Raises:
         ValueError: if not.
     """
-    if isinstance(network, Classifier) and tuple(network.spec.image_size) != data.image_size:
-        raise ValueError(
-            f"`classifier`={place} is made for images of {tuple(network.spec.image_size)}, the "
-            f"data have {data.image_size}"
-        )
+    require_image_size(f"`classifier`={place}", network, data.image_size)
     with torch.no_grad():
         logits = outputs_in_eval_mode(network, to_float(data.test_images.pixels([0])))
     if logits.shape[1] != data.num_classes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from iscp_lightning.classifiers import Classifier, load_trained
+from iscp_lightning.classifiers import load_trained, require_image_size
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.inversion.conditioning import CHUNK, Answers, Condition, answers_of
@@ -35,12 +35,7 @@ def answers_to_grey(
             penultimate features.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if isinstance(classifier, Classifier) and tuple(classifier.spec.image_size) != (height, width):
-        own = " x ".join(map(str, classifier.spec.image_size))
-        raise ValueError(
-            f"`{name}` is made for images of {own} pixels, the data have {height} x {width}: "
-            "`classifiers.Resized` shows it images of its own size"
-        )
+    require_image_size(f"`{name}`", classifier, (height, width))
     try:
         with torch.no_grad():
             return answers_of(classifier, torch.full((1, 3, height, width), 0.5), condition)

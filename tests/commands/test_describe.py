@@ -133,7 +133,9 @@ def test_mistakes_end_in_one_line(capsys):
     assert "`patterns`=runs/a is neither a pattern file nor a run" in told("--patterns", "runs/a")
     assert "`images` must be 1 or more, got 0" in told(*search, "--images", "0")
     assert "got 2.0" in told(*search, "--pattern_sizes", "2")
-    assert "is made for images of (32, 32)" in told(*search, "--data.source.size", "16")
+    assert "is made for images of 32 x 32 pixels, the data have" in told(
+        *search, "--data.source.size", "16"
+    )
     assert "not the test set that was searched" in told(*search, "--data.source.seed", "1")
     assert "must be 32-true" in told(*search, "--trainer.precision", "bf16-mixed")
     assert "one device" in told(*search, "--trainer.devices", "2")
