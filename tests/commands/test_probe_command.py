@@ -162,7 +162,7 @@ def test_a_stylised_set_is_judged_once(capsys):
 def test_what_cannot_be_probed_is_refused_before_anything_runs(capsys):
     assert "`--classifiers` names" in refused(capsys)
     assert "neither a run folder nor" in refused(capsys, "--classifiers", "no.safetensors")
-    for size, classes, words in ((16, 10, r"images of (16, 16)"), (32, 3, "knows 3 classes")):
+    for size, classes, words in ((16, 10, "images of 16 x 16"), (32, 3, "knows 3 classes")):
         save_classifier("c.safetensors", create_classifier("resnet20", classes, image_size=size))
         said = refused(capsys, "--classifiers", "c.safetensors", "--data.source", "Shapes")
         assert words in said

@@ -118,7 +118,7 @@ def test_mistakes_end_in_one_line(capsys):
     assert "got 0" in refused(capsys, *patterns, "--images", "0")
     assert "`pattern_size`" in refused(capsys, *patterns, "--pattern_sizes", "0")
     assert "works on one device" in refused(capsys, *patterns, "--trainer.devices", "2")
-    for classes, size, line in ((7, 32, "knows 7 classes"), (10, 16, "images of (16, 16)")):
+    for classes, size, line in ((7, 32, "knows 7 classes"), (10, 16, "images of 16 x 16")):
         save_classifier("w.safetensors", create_classifier("test_resnet", classes, size))
         assert line in refused(capsys, *patterns, "--classifiers", "w.safetensors")
     network = create_classifier("test_resnet", 10, 32)
