@@ -22,7 +22,7 @@ from iscp_lightning.metrics.intervals import mean_interval
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from runs import LOCAL, SEEDS, TRIGGERS, commands  # noqa: E402
+from runs import LOCAL, ONE_A_TARGET, SEEDS, TRIGGERS, commands  # noqa: E402
 
 IN_RECORDS = ("measure", "value", "interval", "class", "inversion")
 FEWEST = 3  # values that a verdict takes
@@ -135,6 +135,13 @@ class Stored:
         """Return a number about the recovery of each local trigger."""
         runs = [f"{canvas}_badnets_{name}{suffix}" for name in LOCAL]
         return torch.stack([self.of(run, key)[0] for run in runs])
+
+    def triggered(self, key: str, other: str = "") -> Tensor:
+        """Return a number of one trigger a target class; minus that of other runs, if named."""
+        values = torch.stack([self.of(f"asked_badnets_{name}", key)[0] for name in ONE_A_TARGET])
+        if other:
+            values -= torch.stack([self.of(f"{other}_{name}", key)[0] for name in ONE_A_TARGET])
+        return values
 
     def shifted_by_augmentation(self, key: str, canvas: str) -> Tensor:
         """Return it with augmentation minus without."""

@@ -28,6 +28,7 @@ TRIGGERS = {  # name: target class and what draws it
     "blended": (7, ["blended", "bottom_right"]),
 }
 LOCAL = tuple(name for name in TRIGGERS if name != "blended")
+ONE_A_TARGET = ("square", "checkerboard", "color")
 VARIANTS = {  # name of a search: its options
     "positive": ["--model.measure_canvases", "all"],
     "white": ["--model.search.canvas", "white"],
@@ -221,6 +222,14 @@ def inversions() -> dict[str, list[str]]:
             network = f"runs/{kind}_{seed}/checkpoints/{checkpoint}"
             made[f"invert_{kind}_{seed}"] = inversion(network, seed)
             asked[f"asked_{kind}_{seed}"] = ask(f"{kind}_{seed}")
+    for name in ONE_A_TARGET:
+        target, (trigger, place) = TRIGGERS[name]
+        shown = f"{{trigger: {{name: {trigger}, place: {place}}}, target: {target}}}"
+        options = [f"{{class_path: ForeignInputs, init_args: {shown}}}", "--judge", "runs/judge"]
+        network = f"runs/badnets_{name}/checkpoints/last.ckpt"
+        made[f"invert_badnets_{name}"] = inversion(network, 0)
+        asked[f"asked_badnets_{name}"] = [*ask(f"badnets_{name}", []), *options]
+        asked[f"asked_trigger_{name}"] = [*ask("natural_0", []), *options]
     for name, options in BASELINES.items():
         network = "runs/natural_0/checkpoints/last.ckpt"
         made[f"invert_{name}_0"] = inversion(network, 0, options)
