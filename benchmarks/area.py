@@ -111,6 +111,7 @@ class Adaptive(Soft):
 
 WAYS = {
     REFERENCE: {"variant": Algorithm1()},
+    "Algorithm 1, two images a step": {"variant": Algorithm1(), "search_batch_size": 2},
     OURS: {"variant": AreaConstrained(), "search_batch_size": 2},
     "signs instead of ranks": {"variant": BySign(), "search_batch_size": 2},
     "cross-entropy instead of 1 - p": {"variant": CrossEntropy(), "search_batch_size": 2},

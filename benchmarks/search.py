@@ -38,6 +38,7 @@ from iscp_lightning.data import MemoryImages
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_split
 from iscp_lightning.patterns import variants
+from iscp_lightning.patterns.canvas import joined_canvases
 from iscp_lightning.patterns.drawings import search_figures
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.search import measure_search, problems_of, run_search
@@ -230,9 +231,12 @@ def compare_variants(args: argparse.Namespace) -> None:
     evaluated: list[int] = []
     given.fast().register_forward_pre_hook(lambda _, inputs: evaluated.append(len(inputs[0])))
 
+    joined = joined_canvases(given, canvases)
+
     def searched(kind: type[variants.Variant]) -> int:
         evaluated.clear()
-        search = PatternSearch(given, canvases, replace(settings, variant=kind()))
+        chosen = joined if kind.joint else canvases
+        search = PatternSearch(given, chosen, replace(settings, variant=kind()))
         for _ in range(search.total_steps):
             search.step()
         return sum(evaluated)

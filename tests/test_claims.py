@@ -16,7 +16,7 @@ import evaluate  # noqa: E402
 import runs  # noqa: E402
 
 CLAIMS = yaml.safe_load((DOCS / "claims" / "claims.yaml").read_text())
-EVERY = [*CLAIMS["paper"], *CLAIMS["probes"], *CLAIMS["ours"]]
+EVERY = [*CLAIMS["paper"], *CLAIMS["probes"], *CLAIMS["inversions"], *CLAIMS["ours"]]
 
 
 def test_the_document_is_made_from_the_numbers():
@@ -30,7 +30,9 @@ def test_every_claim_asks_for_runs_that_are_made(claim):
         def of(self, run, key):
             assert run in self.runs
             self.used[run] = None
-            return torch.zeros(10, dtype=torch.float64)
+            if key.startswith("canvases/"):
+                return torch.full((10 if key.endswith("count") else 30,), 3.0).double()
+            return torch.ones(1 if key.startswith("test/") else 10, dtype=torch.float64)
 
     stored = AllMade(runs.commands())
     function, *arguments = claim["value"]
@@ -59,9 +61,51 @@ def test_verdicts_by_hand(bounds, ends, said):
 def test_differences_are_paired_by_seed_and_class_where_both_are_there():
     powers = {"a_0": [0.5, 0.7], "b_0": [0.1, 0.1], "a_1": [0.3, 0.3], "b_2": [0.0, 0.0]}
     stored = evaluate.Stored({name: {"power": of} for name, of in powers.items()})
-    assert stored.difference("power", "a", "b").tolist() == pytest.approx([0.4, 0.6])
-    assert stored.number("power", "a").tolist() == [0.5, 0.7, 0.3, 0.3]
+    assert stored.difference("power", "a", "b").tolist() == pytest.approx([0.5])
+    assert stored.number("power", "a").tolist() == pytest.approx([0.6, 0.3])
     assert stored.spread("power", "a").tolist() == pytest.approx([0.1, 0])
+
+
+def test_intervals_by_hand():
+    low, high = evaluate.interval(torch.tensor([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    assert all(map(math.isnan, evaluate.interval(torch.tensor([1.0]))))
+
+
+def test_triggers_that_were_not_learned_are_left_out():
+    found = {}
+    for name, asr in zip(runs.LOCAL, (0.9, 0.2, 0.5, 0.1, 0.4), strict=True):
+        found[f"badnets_{name}_augmented"] = {"test/attack_success_rate": [asr]}
+        found[f"white_badnets_{name}_augmented"] = {"iou": [asr]}
+        found[f"white_badnets_{name}"] = {"iou": [0.0]}
+    assert evaluate.Stored(found).shifted_by_augmentation("iou", "white").tolist() == [0.9, 0.5]
+
+
+def test_the_lead_of_the_target_and_of_one_way_over_the_other():
+    found = {"transfer": {}}
+    for name, (target, _) in runs.TRIGGERS.items():
+        found[f"all_badnets_{name}"] = {"asr": [0.8 if k == target else k / 10 for k in range(8)]}
+        for seed, rate in ((0, 0.2), (2, 0.4)):
+            found["transfer"][f"rate/positive_{seed}/badnets_{name}"] = [rate]
+            found["transfer"][f"rate/all_badnets_{name}/natural_{seed}"] = [rate / 2]
+    found["transfer"] |= {"rate/positive_0/natural_2": [0.5], "rate/positive_2/natural_0": [0.7]}
+    stored = evaluate.Stored(found)
+    leads = [0.8 - (0.6 if target == 7 else 0.7) for target, _ in runs.TRIGGERS.values()]
+    assert stored.target_stands_out("asr", "all").tolist() == pytest.approx(leads)
+    assert stored.to_backdoored_above_to_natural("rate").tolist() == pytest.approx([0.15] * 6)
+    assert stored.to_backdoored_above_twins("rate").tolist() == pytest.approx([-0.3] * 6)
+
+
+def test_canvases_chosen_by_their_power_elsewhere():
+    held_out = {"power": [0.5, 0.1], "canvases/power": [0.5, 0.3, 0.1], "canvases/count": [2, 1]}
+    searched = {"canvases/power": [0.2, 0.6, math.nan], "canvases/count": [2, 1]}
+    stored = evaluate.Stored({"a_0": held_out, "b_0": searched})
+    assert stored.chosen_by_power("power", "a", "b").tolist() == pytest.approx([-0.1])
+
+
+def test_runs_that_fail_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "commands", lambda: {"broken": ["nonsense"]})
+    assert runs.run(tmp_path, []) == ["broken"]
 
 
 def test_numbers_of_a_run_by_hand():
@@ -79,8 +123,12 @@ def test_numbers_of_a_run_by_hand():
     )
     (undefined,) = found.pop("random_mask_rate/0.05")
     assert math.isnan(undefined)
+    first, undefined, last = found.pop("canvases/predictive_power/0.05")
+    assert (first, last) == (0.2, 0.6)
+    assert math.isnan(undefined)
     assert found == {
         "test/clean_accuracy": [0.9],
+        "canvases/count": [3],
         "predictive_power/0.05": [0.6],
         "attack_success_rate/0.05": [0.5],
         "first_canvas/predictive_power/0.05": [0.2],

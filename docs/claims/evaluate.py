@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,18 +16,20 @@ from typing import Any
 
 import torch
 import yaml
+from scipy.stats import t
 from torch import Tensor
 
-from iscp_lightning.metrics.intervals import mean_interval
+from iscp_lightning.data.triggers import Trigger
+from iscp_lightning.patterns.recovery import closeness_by_chance
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from runs import LOCAL, ONE_A_TARGET, SEEDS, TRIGGERS, commands  # noqa: E402
+from runs import ATTACKED, ATTACKERS, SMALL, TRIGGERS, commands  # noqa: E402
+from stored import OF_NETWORKS, Stored  # noqa: E402
 
 IN_RECORDS = ("measure", "value", "interval", "class", "inversion")
 FEWEST = 3  # values that a verdict takes
-OF_NETWORKS = ("test/clean_accuracy", "test/attack_success_rate", "test/robust_accuracy")
 
 
 def collect(folder: Path) -> dict[str, dict[str, list[float]]]:
@@ -50,13 +53,15 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
         if key in OF_NETWORKS:
             add(key, value)
     for entry in results.get("classes", []):
+        add("canvases/count", len(entry["canvases"]))
         for size, power in entry["predictive_power"].items():
             add(f"predictive_power/{size}", power)
             add(f"attack_success_rate/{size}", entry["attack_success_rate"][size])
             add(f"random_mask_rate/{size}", entry["random_mask_rate"][size])
-            powers = [
-                c["predictive_power"][size] for c in entry["canvases"] if c["predictive_power"]
-            ]
+            every = [(c["predictive_power"] or {}).get(size) for c in entry["canvases"]]
+            for value in every:
+                add(f"canvases/predictive_power/{size}", value)
+            powers = [value for value in every if value is not None]
             add(f"first_canvas/predictive_power/{size}", powers[0])
             add(f"best_canvas/predictive_power/{size}", max(powers))
     for record in results.get("records", []):
@@ -73,121 +78,13 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
     return values
 
 
-class Stored:
-    """The numbers of the runs, as `collect` returns them, and what claims are tested with.
-
-    Attributes:
-        used: Names of the runs that were asked for.
-    """
-
-    def __init__(self, runs: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-        self.runs = runs
-        self.used: dict[str, None] = {}
-
-    def of(self, run: str, key: str) -> Tensor:
-        """Return a number of one run, float64 (n,).
-
-        Raises:
-            KeyError: if the run is not there.
-        """
-        self.used[run] = None
-        return torch.tensor(self.runs[run][key], dtype=torch.float64)
-
-    def seeds(self, *kinds: str) -> list[int]:
-        """Return the seeds of which all these runs are there.
-
-        Raises:
-            KeyError: if there is none.
-        """
-        self.used |= dict.fromkeys(f"{kind}_{seed}" for kind in kinds for seed in SEEDS)
-        found = [s for s in SEEDS if all(f"{kind}_{s}" in self.runs for kind in kinds)]
-        if not found:
-            raise KeyError(kinds)
-        return found
-
-    def number(self, key: str, kind: str) -> Tensor:
-        """Return a number of all seeds and classes."""
-        return torch.cat([self.of(f"{kind}_{seed}", key) for seed in self.seeds(kind)])
-
-    def difference(self, key: str, kind: str, other: str, other_key: str | None = None) -> Tensor:
-        """Return a number of one kind of runs minus that of another, paired by seed and class."""
-        pairs = [
-            self.of(f"{kind}_{seed}", key) - self.of(f"{other}_{seed}", other_key or key)
-            for seed in self.seeds(kind, other)
-        ]
-        return torch.cat(pairs)
-
-    def above_chance(self, key: str, kind: str) -> Tensor:
-        """Return a measure of `describe` minus what chance gives."""
-        return self.difference(key, kind, kind, f"chance_{key}")
-
-    def spread(self, key: str, kind: str) -> Tensor:
-        """Return the standard deviation over classes, of each network."""
-        values = [self.of(f"{kind}_{seed}", key) for seed in self.seeds(kind)]
-        return torch.stack(values).std(1, correction=0)
-
-    def first_is_not_best(self, key: str, kind: str) -> Tensor:
-        """Return where the most confident image is not the best canvas, 0 or 1."""
-        first, best = (self.number(f"{which}_canvas/{key}", kind) for which in ("first", "best"))
-        return (first < best).double()
-
-    def recovered(self, key: str, canvas: str, suffix: str = "") -> Tensor:
-        """Return a number about the recovery of each local trigger."""
-        runs = [f"{canvas}_badnets_{name}{suffix}" for name in LOCAL]
-        return torch.stack([self.of(run, key)[0] for run in runs])
-
-    def triggered(self, key: str, other: str = "") -> Tensor:
-        """Return a number of one trigger a target class; minus that of other runs, if named."""
-        values = torch.stack([self.of(f"asked_badnets_{name}", key)[0] for name in ONE_A_TARGET])
-        if other:
-            values -= torch.stack([self.of(f"{other}_{name}", key)[0] for name in ONE_A_TARGET])
-        return values
-
-    def shifted_by_augmentation(self, key: str, canvas: str) -> Tensor:
-        """Return it with augmentation minus without."""
-        return self.recovered(key, canvas, "_augmented") - self.recovered(key, canvas)
-
-    def backdoored_above_natural(self, key: str, canvas: str) -> Tensor:
-        """Return a number of the target classes, minus its mean in natural networks, but seed 1."""
-        seeds = [seed for seed in self.seeds(canvas) if seed != 1]
-        natural = torch.stack([self.of(f"{canvas}_{seed}", key) for seed in seeds]).mean(0)
-        backdoored = [self.of(f"{canvas}_badnets_{name}", key)[0] for name in TRIGGERS]
-        return torch.stack(backdoored) - natural[[target for target, _ in TRIGGERS.values()]]
-
-    def to_backdoored(self, key: str) -> Tensor:
-        """Return a number of `transfer` for natural patterns on backdoored networks."""
-        pairs = [f"positive_{seed}/badnets_{name}" for name in TRIGGERS for seed in (0, 2)]
-        return torch.cat([self.of("transfer", f"{key}/{pair}") for pair in pairs])
-
-    def to_natural(self, key: str) -> Tensor:
-        """Return a number of `transfer` for patterns of backdoored networks on natural ones."""
-        pairs = [f"all_badnets_{name}/natural_{seed}" for name in TRIGGERS for seed in (0, 2)]
-        return torch.cat([self.of("transfer", f"{key}/{pair}") for pair in pairs])
-
-    def target_stands_out(self, key: str, kind: str) -> Tensor:
-        """Return where the target class has the largest number of all, 0 or 1."""
-        found = {name: self.of(f"{kind}_badnets_{name}", key) for name in TRIGGERS}
-        values = [float(of[TRIGGERS[name][0]] == of.max()) for name, of in found.items()]
-        return torch.tensor(values, dtype=torch.float64)
-
-    def inverted_target(self, key: str) -> Tensor:
-        """Return a number of the target classes of local triggers, inverted."""
-        return torch.stack(
-            [self.of(f"inversion_badnets_{name}", key)[TRIGGERS[name][0]] for name in LOCAL]
-        )
-
-    def inverted_others(self, key: str) -> Tensor:
-        """Return the largest number of another class than the target."""
-        largest = []
-        for name in LOCAL:
-            values = self.of(f"inversion_badnets_{name}", key)
-            values[TRIGGERS[name][0]] = -torch.inf
-            largest.append(values.max())
-        return torch.stack(largest)
-
-    def inverted_natural(self, key: str) -> Tensor:
-        """Return the largest number of a class of each natural network."""
-        return torch.stack([self.of(f"inversion_{seed}", key).max() for seed in (0, 2)])
+def interval(values: Tensor) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean of independent values, NaN of fewer than two."""
+    count = len(values)
+    if count < 2:
+        return math.nan, math.nan
+    half = t.ppf(0.975, count - 1) * float(values.std()) / math.sqrt(count)
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def verdict(claim: Mapping[str, Any], low: float, high: float) -> str:
@@ -218,9 +115,9 @@ def table(claims: Sequence[Mapping[str, Any]], stored: Stored) -> list[str]:
         except KeyError:  # runs are missing
             found, said = "", "not run"
         else:
-            ((low, high),) = mean_interval(values.unsqueeze(1)).tolist()
-            ends = f" [{low:.3f}, {high:.3f}], {len(values)} values" if len(values) > 1 else ""
-            found = f"{values.nanmean():.3f}{ends}"
+            low, high = interval(values)
+            ends = f" [{low:.3f}, {high:.3f}], n = {len(values)}" if len(values) > 1 else ""
+            found = f"{values.mean():.3f}{ends}"
             said = verdict(claim, low, high) if len(values) >= FEWEST else "too few"
         bounds = [f"{word} {claim[word]:g}" for word in ("above", "below") if word in claim]
         cells = [str(number), claim["where"], claim["claim"], claim["number"], ", ".join(bounds)]
@@ -244,6 +141,50 @@ def networks(stored: Stored) -> list[str]:
             cells = [f"{values[key][0]:.3f}" if key in values else "" for key in OF_NETWORKS]
             lines.append(f"| {' | '.join([name, *cells])} |")
     return lines
+
+
+def triggers(stored: Stored) -> list[str]:
+    """Return a table of how each search finds each trigger."""
+    searches = {"positive canvas": "positive", "white canvas": "white", "inverted": "inversion"}
+    lines = ["| trigger | its own ASR |"]
+    for name in searches:
+        lines[0] += f" {name}: ASR | IoU | IoU, shifted |"
+    lines[0] += " random pixels: IoU | IoU, shifted | inverted: largest ASR of another class |"
+    lines.append("|" + " --- |" * (lines[0].count("|") - 1))
+    for name, (target, (trigger, place)) in TRIGGERS.items():
+        cells = [f"{name} ({target})", _cell(stored, f"badnets_{name}", OF_NETWORKS[1])]
+        for kind in searches.values():
+            run = f"{kind}_badnets_{name}"
+            row = target if kind == "inversion" else 0
+            cells.append(_cell(stored, run, f"attack_success_rate/{SMALL}", row))
+            cells += [_cell(stored, run, key) for key in ("iou", "shifted_iou")]
+        mask = Trigger(name=trigger, place=yaml.safe_load(place)).draw((32, 32)).mask[0] > 0
+        chance = {} if mask.all() else closeness_by_chance(mask, SMALL)
+        cells += [f"{chance[key]:.3f}" if chance else "" for key in ("iou", "shifted_iou")]
+        rates = stored.of(f"inversion_badnets_{name}", f"attack_success_rate/{SMALL}")
+        rates[target] = -torch.inf
+        lines.append(f"| {' | '.join([*cells, f'{rates.max():.3f}'])} |")
+    return lines
+
+
+def attacks(stored: Stored) -> list[str]:
+    """Return a table of what patterns make of networks."""
+    measures = ("mean_attack_success_rate", "robust_accuracy")
+    lines = ["| patterns of | size |" + "".join(f" {name} |" for name in ATTACKED)]
+    lines.append("|" + " --- |" * (2 + len(ATTACKED)))
+    for of in ATTACKERS:
+        for size in ("0.01", "0.02", "0.05"):
+            cells = [
+                ", ".join(_cell(stored, "attacks", f"{m}/{size}/{of}/{on}") for m in measures)
+                for on in ATTACKED
+            ]
+            lines.append(f"| {' | '.join([of, f'{100 * float(size):g} %', *cells])} |")
+    return lines
+
+
+def _cell(stored: Stored, run: str, key: str, row: int = 0) -> str:
+    values = stored.runs.get(run, {}).get(key)
+    return "" if values is None else f"{values[row]:.3f}"
 
 
 def document(stored: Stored) -> str:
@@ -282,6 +223,20 @@ def document(stored: Stored) -> str:
         "## Ours",
         "",
         *table(claims["ours"], stored),
+        "",
+        "## Triggers, one by one",
+        "",
+        "Patterns of 1 %, found with positive and white canvases and with `TriggerInversion`; the "
+        "target in brackets.",
+        "",
+        *triggers(stored),
+        "",
+        "## Patterns as attacks",
+        "",
+        "Mean ASR over the ten classes, and the share of 200 images classified right under every "
+        "pattern of another class: an attacker takes the best of nine.",
+        "",
+        *attacks(stored),
         "",
         "## Networks",
         "",

@@ -56,7 +56,14 @@ VARIANTS = {  # name of a search: its options
     "area_constrained": ["--model.search.variant", "AreaConstrained"],
     "joint": ["--model.search.variant", "JointCanvases"],
     "halving": ["--model.search.variant", "SuccessiveHalving"],
+    "on_searched": ["--model.measure_canvases", "all", "--model.measure_on", "searched"],
+    "perturbation_8_everywhere": [
+        *("--model.search.variant", "UniversalPerturbation"),
+        *("--data.search_fraction", "1", "--model.measure_on", "full"),
+    ],
 }
+ATTACKERS = ("positive_0", "positive_2", "positive_adversarial_0", "positive_adversarial_2")
+ATTACKED = ("natural_0", "natural_2", "adversarial_0", "adversarial_2", "another_architecture")
 DESCRIBED = ("positive", "white", "total_variation", "learned_canvas")
 QUICK = ["--model.search.schedule", "quick", "--model.search.canvases_per_class", "3"]
 PAIRS = [  # a class for each pair of shape and texture
@@ -153,6 +160,15 @@ def commands() -> dict[str, list[str]]:
             made[f"{kind}_{seed}"] = adversarial(f"start_{seed}", seed, 4, kind)
         made[f"positive_adversarial_{seed}"] = search(f"adversarial_{seed}", seed, [], SIZES)
         made[f"described_adversarial_{seed}"] = describe(f"positive_adversarial_{seed}")
+    made["another_architecture"] = [
+        *("fit", "--seed_everything", "40", "--model.classifier", "resnet10t"),
+        *("--trainer.callbacks", "[]"),
+    ]
+    made["attacks"] = [
+        *("transfer", "--patterns", *(f"runs/{name}" for name in ATTACKERS)),
+        *("--classifiers", *(f"runs/{name}" for name in ATTACKED)),
+        *("--pattern_sizes", "0.01", "0.02", "0.05", "--images", "200"),
+    ]
     for seed in SEEDS:
         early = ["fit", "--seed_everything", str(20 + seed), "--trainer.callbacks", "[]"]
         made[f"underfit_{seed}"] = [*early, "--trainer.max_epochs", "2"]
@@ -305,9 +321,10 @@ def describe(of: str) -> list[str]:
     ]
 
 
-def run(folder: Path, only: Sequence[str]) -> None:
-    """Make the runs that are not there."""
+def run(folder: Path, only: Sequence[str]) -> list[str]:
+    """Make the runs that are not there; return those that failed."""
     folder.mkdir(parents=True, exist_ok=True)
+    failed = []
     for name, arguments in commands().items():
         done = (folder / "runs" / name / "results.json").is_file()
         if done or (only and name not in only):
@@ -315,13 +332,17 @@ def run(folder: Path, only: Sequence[str]) -> None:
         print(name, flush=True)
         command = [sys.executable, "-m", "iscp_lightning", *arguments]
         with (folder / f"{name}.log").open("w") as log:
-            subprocess.run(
+            made = subprocess.run(
                 [*command, "--run", name, "--overwrite"],
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 check=False,
             )
+        if made.returncode:
+            print(f"failed: {name}, see {folder / name}.log", flush=True)
+            failed.append(name)
+    return failed
 
 
 def needed(names: Sequence[str]) -> list[str]:
@@ -339,7 +360,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="+", default=[], choices=list(commands()), metavar="NAME")
     given = parser.parse_args()
-    run(given.folder, needed(given.only))
+    if failed := run(given.folder, needed(given.only)):
+        sys.exit(f"failed: {' '.join(failed)}")
 
 
 if __name__ == "__main__":

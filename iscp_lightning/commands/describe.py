@@ -38,7 +38,6 @@ from iscp_lightning.commands._measuring import (
 from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.description import describe_patterns
-from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.portraits import attention_figure, measure_figures
 from iscp_lightning.patterns.stored import load_patterns
 from iscp_lightning.records import Findings
@@ -88,8 +87,7 @@ def describe(
     require_fitting(weights or "model", model.classifier, data, weights)
     found = load_patterns(patterns, data.test_images, data.class_names)
     sizes = sorted(set(pattern_sizes or SIZES))
-    for size in sizes:
-        pixel_count(size, data.image_size)
+    found.stamps(sizes)
     indices = chosen_images(experiment, [found], images)
     show = trainer.progress_bar_callback is not None
     subject = Subject.of(model.classifier, data, trainer.strategy.root_device, show)

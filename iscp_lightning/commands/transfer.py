@@ -43,10 +43,9 @@ from iscp_lightning.commands._measuring import (
 )
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.portraits import transfer_figures
 from iscp_lightning.patterns.stored import load_patterns
-from iscp_lightning.patterns.tables import by_row, table, write_csv
+from iscp_lightning.patterns.tables import by_row, ends_of, table, write_csv
 from iscp_lightning.patterns.transfer import (
     RELATED,
     measure_transfer,
@@ -66,6 +65,7 @@ COLUMNS = {  # of the table on the screen
     "robust_accuracy": "robust",
     "clean_accuracy": "clean",
 }
+WITH_INTERVAL = ("mean_predictive_power", "mean_attack_success_rate", "robust_accuracy")
 
 
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
@@ -98,13 +98,13 @@ def transfer(
     data = build(experiment)
     model, trainer = experiment.model, experiment.trainer
     sizes = sorted(set(pattern_sizes or SIZES))
-    for size in sizes:
-        pixel_count(size, data.image_size)
     places = dict(zip(short_names(patterns), patterns, strict=True))
     sets = {
         name: load_patterns(place, data.test_images, data.class_names, winners=True)
         for name, place in places.items()
     }
+    for winners in sets.values():
+        winners.stamps(sizes)
     given = classifiers or searched_in(patterns)
     networks = {
         name: load_network(place, data)
@@ -131,7 +131,8 @@ def transfer(
         rows = by_row(records, KEYS)
         if may_write(trainer):
             folder = experiment.run.folder
-            write_csv(folder / "transfer.csv", [*KEYS, *COLUMNS], rows)
+            ends = (end for name in WITH_INTERVAL for end in ends_of(name))
+            write_csv(folder / "transfer.csv", [*KEYS, *COLUMNS, *ends], rows)
             for name, figure in transfer_figures(rows).items():
                 save_figure(folder / "figures" / f"{name}.png", figure)
         return Findings(

@@ -156,7 +156,7 @@ def _of_pixels(
     }
     number, largest = torch.tensor([by_chance[n] for n in counts], dtype=torch.float64).T
     expected = [chance_connectedness(n, shape) for n in counts]
-    edges = zip(winners.canvases.split(1), counts, strict=True)
+    edges = zip(winners.cut_from.split(1), counts, strict=True)
     regions = {
         "corner_share": corner_region(shape).expand_as(selected),
         "edge_share": torch.cat([edge_region(*each) for each in edges]),

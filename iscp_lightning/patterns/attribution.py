@@ -43,18 +43,25 @@ def last_feature_map(classifier: nn.Module, images: Tensor) -> nn.Module:
         images: float32 (n, C, H, W) on its device.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or what follows it are tokens, as in a vision transformer.
     """
     done: list[nn.Module] = []
+    of_tokens: list[nn.Module] = []
 
     def note(part: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1:
+        if not isinstance(output, Tensor):
+            return
+        if isinstance(part, nn.Linear):
+            of_tokens.extend([part] if output.ndim > 2 else [])
+        elif output.ndim == 4 and output.shape[2:].numel() > 1:
             done.append(part)
+            of_tokens.clear()
 
     parts = [
         part
         for part in classifier.modules()
         if any(isinstance(inner, nn.Conv2d) for inner in part.modules())
+        or isinstance(part, nn.Linear)
     ]
     handles = [part.register_forward_hook(note) for part in parts]
     try:
@@ -66,6 +73,11 @@ def last_feature_map(classifier: nn.Module, images: Tensor) -> nn.Module:
         raise ValueError(
             f"Grad-CAM needs a convolution whose output has several pixels; `classifier` is a "
             f"{type(classifier).__name__} without one"
+        )
+    if of_tokens:
+        raise ValueError(
+            "Grad-CAM needs feature maps up to the last layers; `classifier` goes on with tokens "
+            f"after its last convolution, in a {type(done[-1]).__name__}"
         )
     return done[-1]
 

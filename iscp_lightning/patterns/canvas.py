@@ -31,17 +31,28 @@ class Canvases(NamedTuple):
         indices: (P,) int64 canvas position in the test set; -1 is the white canvas, below it are
             images from elsewhere.
         images: uint8 (P, C, H, W), of canvases from elsewhere; None are read from the test set.
+        others: (P, n) int64, positions of the other canvases of each problem, -1 where there are
+            fewer; None where a problem has one canvas.
     """
 
     kind: str
     targets: Tensor
     indices: Tensor
     images: Tensor | None = None
+    others: Tensor | None = None
+
+    @property
+    def positions(self) -> Tensor:
+        """(P, 1 + n) int64, positions of all canvases of each problem."""
+        first = self.indices.unsqueeze(1)
+        return first if self.others is None else torch.cat([first, self.others], 1)
 
     def chosen(self, rows: Tensor) -> Canvases:
         """Return some of the problems."""
-        images = None if self.images is None else self.images[rows]
-        return Canvases(self.kind, self.targets[rows], self.indices[rows], images)
+        images, others = (
+            None if part is None else part[rows] for part in (self.images, self.others)
+        )
+        return Canvases(self.kind, self.targets[rows], self.indices[rows], images, others)
 
     def read(self, subject: Subject, rows: Tensor) -> Tensor:
         """Return the canvases of some problems, uint8 (len(rows), C, H, W)."""
@@ -125,7 +136,8 @@ def joined_canvases(subject: Subject, canvases: Canvases) -> Canvases:
     first, number = counts.cumsum(0) - counts, torch.arange(int(counts.max()))
     rows = first[:, None] + number % counts[:, None]  # (classes, canvases)
     images = canvases.read(subject, rows.flatten()).unflatten(0, rows.shape).flatten(1, 2)
-    return Canvases(canvases.kind, targets, canvases.indices[first], images)
+    positions = canvases.indices[rows].where(number < counts[:, None], WHITE)
+    return Canvases(canvases.kind, targets, positions[:, 0], images, positions[:, 1:])
 
 
 def given_canvases(

@@ -30,7 +30,9 @@ def search_figures(patterns: PatternSet) -> dict[str, Figure]:
     results, power = summarize(patterns), power_of(patterns)
     kind = patterns.settings["canvas"]
     winners = power[patterns.winners]
-    curves = {f"{kind} canvases": winners.predictive_power}
+    variant = patterns.variant
+    name = f"{kind} canvases" if variant.needs_canvas else type(variant).__name__
+    curves = {name: winners.predictive_power}
     if winners.controls is not None:
         curves["random masks"] = winners.over_accuracy(winners.controls.random_mask_rate)
         base_rate = winners.over_accuracy(winners.controls.base_rate.unsqueeze(1))

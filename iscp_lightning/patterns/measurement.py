@@ -24,9 +24,13 @@ from iscp_lightning.patterns.drawings import (
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.findings import search_findings
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet, stored_targets
-from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.power import MeasuredOn
-from iscp_lightning.patterns.search import measure_search, run_search, winning_problems
+from iscp_lightning.patterns.search import (
+    measure_search,
+    require_applicable,
+    run_search,
+    winning_problems,
+)
 from iscp_lightning.patterns.settings import SearchSettings
 from iscp_lightning.patterns.work import search_work
 from iscp_lightning.ranks import gather, in_order
@@ -82,8 +86,7 @@ class PatternMeasurement(Measurement):
         class_indices(self.classes, data.class_names)
         require_drawable(data.test_images)
         self.search.sparsity_of(torch.zeros(1).long(), data.num_classes)
-        for size in self.pattern_sizes:
-            pixel_count(size, data.image_size)
+        require_applicable(self.search.method, data.test_images, self.pattern_sizes)
         self.given = None
         if self.canvases not in (EACH_EPOCH, FIRST) and not Path(self.canvases).is_file():
             raise ValueError(

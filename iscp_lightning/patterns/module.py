@@ -28,7 +28,6 @@ from iscp_lightning.patterns.findings import search_findings
 from iscp_lightning.patterns.limits import require_search_trainer
 from iscp_lightning.patterns.origin import require_origin, search_origin
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
-from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn, measured_indices
 from iscp_lightning.patterns.recovery import recover_trigger
 from iscp_lightning.patterns.search import (
@@ -37,6 +36,7 @@ from iscp_lightning.patterns.search import (
     measured_canvases,
     problems_of,
     random_classes,
+    require_applicable,
 )
 from iscp_lightning.patterns.settings import SearchSettings
 from iscp_lightning.patterns.work import search_work
@@ -64,7 +64,7 @@ class PatternSearchModule(L.LightningModule):
         canvases: Instead of `search.canvas`: positions in the test set, which every class gets, or
             a pattern file whose canvases are used again.
         pattern_sizes: Sizes at which predictive power is measured, as shares of the pixels.
-        measure_on: The test images that the search has not seen, or all of them.
+        measure_on: The test images that the search has not seen, those that it has, or all.
         measure_canvases: Whether predictive power is measured for every canvas or the winners only;
             None is every canvas of up to 50 classes.
         num_classes: Number of classes; the command line takes it from the data.
@@ -290,12 +290,8 @@ class PatternSearchModule(L.LightningModule):
                 f"`classifier` knows {given.spec.num_classes} classes, the data have "
                 f"{data.num_classes}"
             )
-        for size in self.pattern_sizes:
-            pixel_count(size, data.image_size)
-        if self.measure_on == "held_out" and len(data.held_out_indices) == 0:
-            raise ValueError(
-                "`measure_on` must be full when `search_fraction` is 1: no image is held out"
-            )
+        require_applicable(self.search.method, data.test_images, self.pattern_sizes)
+        measured_indices(len(data.test_images), data.search_indices, self.measure_on)
 
     @property
     def _settings(self) -> SearchSettings:

@@ -17,7 +17,7 @@ ELSEWHERE = torch.iinfo(torch.int64).min  # position of what is not in the test 
 class SearchOrder:
     """Which search images each problem is mixed with, and in which order.
 
-    A problem sees the images of other classes, without its own canvas, once in a pass. The order
+    A problem sees the images of other classes, without its own canvases, once in a pass. The order
     depends on seed, class, canvas and pass alone.
 
     Args:
@@ -73,19 +73,20 @@ class SearchOrder:
         """Return how many steps some of the P problems make in a pass, (len(problems),) int64."""
         if len(problems) == 0:
             return problems
-        targets, canvases = self.canvases.targets[problems], self.canvases.indices[problems]
+        targets, canvases = self.canvases.targets[problems], self.canvases.positions[problems]
         of_class = self._of_classes(int(self.canvases.targets.amax()) + 1)
         counts = len(self.labels) - of_class[targets]
         searched = torch.isin(canvases, self.indices)
-        shows_target = self.test_labels[canvases.clamp(min=0)] == targets
-        counts -= (searched & ~shows_target).long()
+        shows_target = self.test_labels[canvases.clamp(min=0)] == targets.unsqueeze(1)
+        counts -= (searched & ~shows_target).sum(1)
         return (counts + self.batch_size - 1) // self.batch_size
 
     def candidates(self, row: int) -> Tensor:
         """Return the images of the pool that an owned problem is mixed with, (k,) int64."""
         problem = self.owned[row]
-        target, canvas = self.canvases.targets[problem], self.canvases.indices[problem]
-        return ((self.labels != target) & (self.indices != canvas)).nonzero().squeeze(1)
+        target, canvases = self.canvases.targets[problem], self.canvases.positions[problem]
+        kept = (self.labels != target) & ~torch.isin(self.indices, canvases)
+        return kept.nonzero().squeeze(1)
 
     def batch(self, epoch: int, step: int) -> Tensor:
         """Return the images of the pool that a step mixes, (n, B) int64; -1 where there is none."""

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers.subject import Subject
-from iscp_lightning.data.images import ImageSet, MemoryImages
+from iscp_lightning.data.images import ImageSet, MemoryImages, as_eight_bits
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.data.testset import require_same
 from iscp_lightning.patterns.format1 import from_format_1
@@ -146,6 +146,12 @@ class PatternSet:
         )
         return stamp._replace(mask=mask, pixels=pixels)
 
+    @property
+    def cut_from(self) -> Tensor:
+        """uint8 (P, C, H, W), the images that patterns are cut from: canvases, learned ones too."""
+        stamps = self.stamps([1.0])
+        return self.canvases if stamps.additive else as_eight_bits(stamps.pixels[:, 0], "pixels")
+
     def selected(self, pattern_size: float) -> Tensor:
         """Return which pixels the patterns of this size touch, bool (P, H, W)."""
         return self.stamps([pattern_size]).mask[:, 0, 0] > 0
@@ -163,7 +169,7 @@ class PatternSet:
         Args:
             subject: The classifier and the test images.
             pattern_sizes: Sizes as shares of the pixels.
-            measure_on: The images that the search has not seen, or all.
+            measure_on: The images that the search has not seen, those that it has, or all.
             rows: (n,) int64, which patterns are measured; None means all.
             controlled: (m,) int64, for which of them the controls are measured, too; None is the
                 winners.
@@ -204,7 +210,7 @@ class PatternSet:
             images: The test set: uint8 or float in [0, 1] (N, C, H, W), or an image set.
             labels: (N,) class indices, for a tensor of images.
             pattern_sizes: Sizes as shares of the pixels.
-            measure_on: The images the search has not seen, or all.
+            measure_on: The images the search has not seen, those that it has, or all.
             progress: Whether to show a progress bar.
 
         Raises:

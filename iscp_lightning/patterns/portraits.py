@@ -16,7 +16,7 @@ from iscp_lightning.patterns.attribution import attention_stamps, grad_cam, pred
 from iscp_lightning.patterns.description import Description
 from iscp_lightning.patterns.drawings import SHOWN_CLASSES, canvas_pixels, pattern_pixels
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.tables import number
+from iscp_lightning.patterns.tables import ends_of, number
 from iscp_lightning.records import Pixels
 
 if TYPE_CHECKING:
@@ -70,13 +70,18 @@ def transfer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
                 row_labels=[f"patterns of {of}" for of in sets],
                 column_labels=networks,
                 texts=[
-                    [f"{number(c[measure])}\n{words.format(number(c[beside]))}" for c in row]
+                    [f"{_ranged(c, measure)}\n{words.format(number(c[beside]))}" for c in row]
                     for row in chosen
                 ],
                 label=what,
                 title=f"{what}, patterns of {100 * size:g} %",
             )
     return drawn
+
+
+def _ranged(row: Mapping[str, Any], measure: str) -> str:
+    low, high = (number(row[end]) for end in ends_of(measure))
+    return f"{number(row[measure])}\n{low} to {high}"
 
 
 def attention_figure(
@@ -94,7 +99,7 @@ def attention_figure(
         indices: (n,) int64, test images among which each pattern finds one of another class.
     """
     winners = winners[torch.arange(len(winners))[:SHOWN_CLASSES]]
-    canvases, targets, labels = winners.canvases, winners.targets, subject.images.labels[indices]
+    canvases, targets, labels = winners.cut_from, winners.targets, subject.images.labels[indices]
     others = [indices[labels != target] for target in targets]
     chosen = [each[row * len(each) // len(others)] for row, each in enumerate(others)]
     images = subject.images.read(torch.stack(chosen))

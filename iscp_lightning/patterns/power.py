@@ -17,7 +17,7 @@ from iscp_lightning.metrics.success import StampSuccess, count_success
 from iscp_lightning.ranks import in_order
 from iscp_lightning.seeds import named_generator
 
-MeasuredOn = Literal["held_out", "full"]
+MeasuredOn = Literal["held_out", "searched", "full"]
 MeasuredCanvases = Literal["all", "winners"]
 
 
@@ -181,12 +181,12 @@ def measure_power(
             its own canvas.
         stamps: The patterns: mask (P, S, 1, H, W), pixels what broadcasts to (P, S, C, H, W).
         pattern_sizes: Their S sizes.
-        measure_on: The images that no search may look at, or all.
+        measure_on: The images that no search may look at, the others, or all.
         searched: (n,) int64, the images that are not held out; None is the subject's.
         controlled: (P,) bool, for which of them the controls are measured, too; None means all.
 
     Raises:
-        ValueError: if `measure_on` is neither word, or no image is held out.
+        ValueError: as `measured_indices`.
     """
     seen_before = subject.search_indices if searched is None else searched
     indices = measured_indices(len(subject.images), seen_before, measure_on)
@@ -261,16 +261,21 @@ def measured_indices(count: int, searched: Tensor, measure_on: MeasuredOn) -> Te
     Args:
         count: Number of test images.
         searched: (n,) int64, those that the search has seen.
-        measure_on: `held_out` or `full`.
+        measure_on: `held_out`, `searched` or `full`.
 
     Raises:
-        ValueError: if `measure_on` is neither word, or no image is held out.
+        ValueError: if `measure_on` is another word, no image is held out, or the search has seen
+            none.
     """
     indices = torch.arange(count)
     if measure_on == "full":
         return indices
+    if measure_on == "searched":
+        if len(searched) == 0:
+            raise ValueError("`measure_on`: the search has used no test image")
+        return searched.sort().values
     if measure_on != "held_out":
-        raise ValueError(f"`measure_on` must be held_out or full, got {measure_on!r}")
+        raise ValueError(f"`measure_on` must be held_out, searched or full, got {measure_on!r}")
     rest = indices[~torch.isin(indices, searched)]
     if len(rest) == 0:
         raise ValueError(

@@ -13,7 +13,11 @@ from iscp_lightning.data.poison import Poison
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.metrics.overlap import overlap, shifted_overlap
 from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.pixels import top_pixels
 from iscp_lightning.runs import finite
+from iscp_lightning.seeds import named_generator
+
+CHANCE_DRAWS = 200
 
 
 def recover_trigger(
@@ -77,15 +81,14 @@ def measure_recovery(
     Returns:
         Plain values: the class, the size, and for each canvas its index, whether it is the winner,
         the intersection over union with the trigger's pixels (`shifted_iou`: with the trigger
-        shifted to where that is largest) and the distance between the centres in pixels.
+        shifted to where that is largest) and the distance between the centres in pixels; by
+        `chance` these three of as many random pixels, the mean of 200 draws.
     """
     rows = (patterns.targets == target).nonzero().flatten()
     selected = patterns[rows].selected(pattern_size)
     trigger = stamp.mask[0] > 0
-    overlaps = overlap(selected, trigger.expand_as(selected)).tolist()
-    shifted = shifted_overlap(selected, trigger).tolist()
-    distances = center_distance(selected, trigger).tolist()
     winners = patterns.winners.tolist()
+    found = {name: values.tolist() for name, values in closeness(selected, trigger).items()}
     return {
         "class": target,
         "pattern_size": pattern_size,
@@ -93,15 +96,38 @@ def measure_recovery(
             {
                 "index": int(patterns.canvas_indices[row]),
                 "chosen": row in winners,
-                "iou": iou,
-                "shifted_iou": best,
-                "center_distance": distance,
+                **{name: values[number] for name, values in found.items()},
             }
-            for row, iou, best, distance in zip(
-                rows.tolist(), overlaps, shifted, distances, strict=True
-            )
+            for number, row in enumerate(rows.tolist())
         ],
+        "chance": closeness_by_chance(trigger, pattern_size),
     }
+
+
+def closeness(selected: Tensor, trigger: Tensor) -> dict[str, Tensor]:
+    """Return `iou`, `shifted_iou` and `center_distance` of pixel sets, (P,) each.
+
+    Args:
+        selected: bool (P, H, W), at least one pixel each.
+        trigger: bool (H, W), at least one pixel.
+    """
+    return {
+        "iou": overlap(selected, trigger.expand_as(selected)),
+        "shifted_iou": shifted_overlap(selected, trigger),
+        "center_distance": center_distance(selected, trigger),
+    }
+
+
+def closeness_by_chance(trigger: Tensor, pattern_size: float) -> dict[str, float]:
+    """Return the same of random pixels, the mean of 200 draws.
+
+    Args:
+        trigger: bool (H, W), at least one pixel.
+        pattern_size: q, share of the pixels.
+    """
+    draws = torch.rand(CHANCE_DRAWS, *trigger.shape, generator=named_generator(0, "random pixels"))
+    selected = top_pixels(draws, draws, [pattern_size])[:, 0]
+    return {name: float(values.mean()) for name, values in closeness(selected, trigger).items()}
 
 
 def format_recovery(recovery: dict[str, Any]) -> str:
@@ -109,7 +135,11 @@ def format_recovery(recovery: dict[str, Any]) -> str:
     (chosen,) = (entry for entry in recovery["canvases"] if entry["chosen"])
     best = max(recovery["canvases"], key=lambda entry: entry["iou"])
     words = [
-        f"{name} canvas IoU {entry['iou']:.2f}, {entry['center_distance']:.1f} pixels away"
-        for name, entry in (("chosen", chosen), ("best", best))
+        f"{name} IoU {entry['iou']:.2f}, {entry['center_distance']:.1f} pixels away"
+        for name, entry in (
+            ("chosen canvas", chosen),
+            ("best canvas", best),
+            ("random pixels", recovery["chance"]),
+        )
     ]
     return f"trigger against patterns of {100 * recovery['pattern_size']:g} %: {'; '.join(words)}"

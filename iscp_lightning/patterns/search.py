@@ -131,6 +131,9 @@ def problems_of(
     require_applicable(settings.method, subject.images)
     _ = subject.logits  # raises where they are no logits, whatever the canvases
     if not settings.method.needs_canvas:
+        if canvases is not None and not isinstance(canvases, Canvases):
+            name = type(settings.method).__name__
+            raise ValueError(f"`canvases`={canvases} cannot be given: {name} needs no canvas")
         return choose_canvases(subject, classes, "white", 1, 0)
     if canvases is not None:
         found = given_canvases(subject, classes, canvases, skip_missing)
@@ -146,15 +149,25 @@ def problems_of(
     return joined_canvases(subject, found) if settings.method.joint else found
 
 
-def require_applicable(variant: Variant, images: ImageSet) -> None:
+def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float] = ()) -> None:
     """Try a variant on a black canvas, before anything is classified.
 
+    Args:
+        variant: The variant.
+        images: The test images.
+        sizes: Pattern sizes that will be measured.
+
     Raises:
-        ValueError: if its options do not fit the images, such as a size of less than a pixel.
+        ValueError: if its options or a size do not fit the images, such as less than a pixel.
     """
-    canvas = torch.zeros_like(images.pixels([0]), dtype=torch.float32)
+    black = torch.zeros_like(images.pixels([0]))
+    canvas = black.float()
     problem = Problems(canvas, torch.zeros(1, dtype=torch.int64), torch.zeros(1), 0.0)
-    variant.stamps(variant.variables(canvas), problem)
+    variables = variant.variables(canvas)
+    variant.stamps(variables, problem)
+    if sizes:
+        means = {name: variables[name] for name in variant.averaged}
+        variant.pasted(variables, means, black, sizes)
 
 
 def run_search(
@@ -192,7 +205,7 @@ def measure_search(
     Args:
         search: The search.
         pattern_sizes: Sizes as shares of the pixels.
-        measure_on: The test images that the search has not seen, or all.
+        measure_on: The test images that the search has not seen, those that it has, or all.
         canvases: Whether every canvas is measured or the winners only; None is every canvas of up
             to `MOST_CLASSES` classes.
     """

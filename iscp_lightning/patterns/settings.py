@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -110,8 +111,8 @@ class SearchSettings:
                 f"({self.course.search_batch_size}), got {self.images_per_forward}"
             )
         sparsities = self.sparsity if isinstance(self.sparsity, list) else [self.sparsity]
-        if not sparsities or any(value < 0 for value in sparsities):
-            raise ValueError(f"`sparsity` must be 0 or more, got {self.sparsity}")
+        if not sparsities or not all(0 <= value < math.inf for value in sparsities):
+            raise ValueError(f"`sparsity` must be finite and 0 or more, got {self.sparsity}")
         for name in ("step_size", "final_step_size"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:

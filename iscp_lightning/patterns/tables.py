@@ -129,7 +129,8 @@ def write_records(path: Path, records: Sequence[Record], first: Sequence[str]) -
 def by_row(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row for each combination of what records are about: these values and all measures.
 
-    A record that is about fewer of the keys counts in every row that it fits.
+    A record that is about fewer of the keys counts in every row that it fits. Where it has an
+    interval, its ends are `MEASURE_low` and `MEASURE_high`.
 
     Args:
         records: Records; those about anything else are left out.
@@ -140,5 +141,14 @@ def by_row(records: Sequence[Record], keys: Sequence[str]) -> list[dict[str, Any
     for values in rows:
         row: dict[str, Any] = dict(zip(keys, values, strict=True))
         fits = [record for record in records if record.about.items() <= row.items()]
-        found.append(row | {record.measure: record.value for record in fits})
+        row |= {record.measure: record.value for record in fits}
+        for record in fits:
+            if record.interval is not None:
+                row |= dict(zip(ends_of(record.measure), record.interval, strict=True))
+        found.append(row)
     return found
+
+
+def ends_of(measure: str) -> tuple[str, str]:
+    """Return the columns of an interval."""
+    return f"{measure}_low", f"{measure}_high"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.patterns.anatomy import power_on
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
@@ -27,13 +28,18 @@ class Transferred(NamedTuple):
     Attributes:
         power: Predictive power, success rate and base rate of each pattern.
         clean_accuracy: () float64, share of the images classified right with nothing pasted.
-        robust_accuracy: (S,) float64, share classified right as they are and under every pattern
-            whose class they do not show.
+        kept: (S, n) bool, which of the n images are classified right as they are and under every
+            pattern whose class they do not show.
     """
 
     power: PatternPower
     clean_accuracy: Tensor
-    robust_accuracy: Tensor
+    kept: Tensor
+
+    @property
+    def robust_accuracy(self) -> Tensor:
+        """(S,) float64, share of the images that are kept."""
+        return self.kept.double().mean(1)
 
 
 def unseen_images(
@@ -79,7 +85,7 @@ def measure_transfer(
     power = power_on(subject, winners, stamps, pattern_sizes, indices, controlled=False)
     kept = withstood(subject, winners.targets, stamps, indices)
     clean = power.overall_clean_accuracy.double()
-    return Transferred(power, clean, kept.double().mean(1))
+    return Transferred(power, clean, kept)
 
 
 def withstood(subject: Subject, targets: Tensor, stamps: Stamp, indices: Tensor) -> Tensor:
@@ -143,8 +149,10 @@ def transfer_records(
         class_names: Name of every class.
     """
     overall, single = [], []
-    for (of, on), (power, clean, robust) in found.items():
+    for (of, on), transferred in found.items():
+        power, clean, kept = transferred
         pair = {"patterns": of, "classifier": on}
+        robust = transferred.robust_accuracy
         rates = torch.full_like(robust, torch.nan)
         if of in sources:
             rates = transfer_rate(found[of, sources[of]].power, power)
@@ -152,16 +160,18 @@ def transfer_records(
         base = power.controls.base_rate
         overall.append(Record("clean_accuracy", float(clean), pair))
         overall.append(Record("mean_base_rate", float(base.nanmean()), pair))
-        success, ends = power.attack_success_rate, power.mean_interval.tolist()
+        success = power.attack_success_rate
+        means = {
+            "mean_predictive_power": (power.mean, power.mean_interval),
+            "mean_attack_success_rate": (success.nanmean(0), mean_interval(success)),
+            "robust_accuracy": (robust, mean_interval(kept.T)),
+        }
         for column, size in enumerate(power.pattern_sizes):
             about: dict[str, str | float] = {"pattern_size": size, **pair}
-            low, high = ends[column]
-            overall += [
-                Record("mean_predictive_power", float(power.mean[column]), about, (low, high)),
-                Record("transfer_rate", float(rates[column]), about),
-                Record("mean_attack_success_rate", float(success[:, column].nanmean()), about),
-                Record("robust_accuracy", float(robust[column]), about),
-            ]
+            overall.append(Record("transfer_rate", float(rates[column]), about))
+            for name, (values, ends) in means.items():
+                low, high = ends[column].tolist()
+                overall.append(Record(name, float(values[column]), about, (low, high)))
             for row, target in enumerate(power.targets.tolist()):
                 of_class = {**about, "class": class_names[target]}
                 single += [

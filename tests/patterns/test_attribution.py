@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from toys import Linear, subject_of
@@ -118,6 +119,13 @@ def test_networks_without_a_map_are_refused(network):
     with pytest.raises(ValueError, match=line):
         grad_cam(subject, IMAGES, LABELS)
     assert hooks(subject.frozen) == 0
+
+
+def test_a_transformer_is_refused():
+    network = timm.create_model("test_vit", num_classes=3, img_size=32).eval()
+    message = "goes on with tokens after its last convolution, in a PatchEmbed"
+    with pytest.raises(ValueError, match=message):
+        last_feature_map(network, torch.rand(2, 3, 32, 32))
 
 
 def test_the_most_attended_pixels_become_stamps():

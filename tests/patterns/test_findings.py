@@ -233,13 +233,16 @@ def test_findings_of_a_search(values, tmp_path):
     assert (written["classes"][1]["predictive_power"] == undefined) is (values is NO_EELS)
     assert found.lines == [format_table(written)]  # null and NaN are the same dash
     assert search_findings(patterns, RECOVERY).results["trigger_recovery"] == RECOVERY
-    assert "IoU 0.50" in search_findings(patterns, RECOVERY).lines[1]
+    said = search_findings(patterns, RECOVERY).lines[1]
+    assert "IoU 0.50" in said
+    assert "random pixels IoU 0.01, 20.7 pixels away" in said
 
 
 RECOVERY = {
     "class": 0,
     "pattern_size": 0.01,
     "canvases": [{"index": 11, "chosen": True, "iou": 0.5, "center_distance": 1.0}],
+    "chance": {"iou": 0.01, "shifted_iou": 0.1, "center_distance": 20.7},
 }
 
 

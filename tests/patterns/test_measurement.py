@@ -8,6 +8,7 @@ from iscp_lightning import SearchSettings, Shapes, Subject
 from iscp_lightning.data import MemoryImages, Noise
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.patterns.measurement import PatternMeasurement
+from iscp_lightning.patterns.variants import TriggerInversion, UniversalPerturbation
 
 
 @pytest.mark.filterwarnings("ignore:no positive canvas|fewer than")
@@ -50,3 +51,16 @@ def test_every_search_of_a_training_is_estimated():
     assert sum(work.gradients for work in each.work(data, 1, 3)) == 3 * one
     assert sum(work.gradients for work in first.work(data, 1, 3)) == one + 2 * one // 5
     assert sum(work.gradients for work in each.work(data, 1, 3, last=True)) == 3 * one + one // 5
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        (TriggerInversion(1e-5), "`pattern_size` must lie in"),
+        (UniversalPerturbation(), r"`pattern_sizes` must be \[1.0\]"),
+    ],
+)
+def test_a_variant_that_does_not_fit_is_refused_before_the_training(variant, message):
+    data = ImageDataModule(Shapes(train_count=20, test_count=100))
+    with pytest.raises(ValueError, match=message):
+        PatternMeasurement(SearchSettings(variant=variant)).check(data)

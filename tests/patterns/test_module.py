@@ -413,7 +413,7 @@ def test_what_does_not_fit_is_refused_before_the_search(tmp_path, weights, shape
     with pytest.raises(ValueError, match="`pattern_size`"):
         trainer_for(tmp_path).fit(module_for(weights, pattern_sizes=[2.0]), datamodule=shapes)
     searched = ImageDataModule(Shapes(train_count=20, test_count=100), search_fraction=1.0)
-    with pytest.raises(ValueError, match="`measure_on` must be full"):
+    with pytest.raises(ValueError, match=r"`search_fraction` 1.*only `full`"):
         trainer_for(tmp_path).fit(module_for(weights), datamodule=searched)
     two = create_classifier("resnet20", 2)
     with pytest.raises(ValueError, match="knows 2 classes, the data have 10"):

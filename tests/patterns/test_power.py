@@ -10,6 +10,7 @@ from toys import Linear, grey_images
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.patterns import PatternSet, SearchSettings, search_patterns
+from iscp_lightning.patterns.power import measured_indices
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
 
@@ -122,6 +123,13 @@ def test_full_is_all_that_is_left_when_everything_was_searched():
     found.predictive_power(classifier, images, labels, measure_on="full")
     with pytest.raises(ValueError, match="`measure_on` must be"):
         found.predictive_power(classifier, images, labels, measure_on="train")
+
+
+def test_searched_is_the_other_part():
+    assert measured_indices(4, torch.tensor([3, 1]), "searched").tolist() == [1, 3]
+    assert measured_indices(4, torch.tensor([3, 1]), "held_out").tolist() == [0, 2]
+    with pytest.raises(ValueError, match="has used no test image"):
+        measured_indices(4, torch.zeros(0).long(), "searched")
 
 
 def measured(pattern: PatternSet) -> PatternSet:

@@ -43,6 +43,9 @@ def test_a_planted_trigger_is_recovered_on_the_white_canvas():
     (canvas,) = recovery["canvases"]
     same = {"iou": 1.0, "shifted_iou": 1.0, "center_distance": 0.0}
     assert canvas == {"index": -1, "chosen": True, **same}
+    assert recovery["chance"]["iou"] == pytest.approx(4 * (4 / 64) / 7.75, abs=0.015)
+    assert 0.1 < recovery["chance"]["shifted_iou"] < 0.5
+    assert 3 < recovery["chance"]["center_distance"] < 6
     elsewhere = Trigger(size=2, place="top_left").draw((8, 8))
     (canvas,) = measure_recovery(found, elsewhere, 1, 4 / 64)["canvases"]
     assert (canvas["iou"], canvas["shifted_iou"]) == (0, 1)

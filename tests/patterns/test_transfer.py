@@ -169,6 +169,8 @@ def test_rows_join_what_fits():
     assert rows[1]["robust_accuracy"] == 1 / 8
     assert rows[1]["clean_accuracy"] == rows[0]["clean_accuracy"] == 7 / 8
     assert "predictive_power" not in rows[0]  # which is of classes
+    assert (rows[1]["robust_accuracy_low"], rows[1]["robust_accuracy_high"]) == (0, 0.375)
+    assert "clean_accuracy_low" not in rows[0]  # which has no interval
     drawn = transfer_figures(rows)
     assert set(drawn) == {
         f"{measure}_{size}"
@@ -176,9 +178,15 @@ def test_rows_join_what_fits():
         for size in ("1.5625", "6.25")
     }
     axes = drawn["robust_accuracy_6.25"].axes[0]
-    assert [text.get_text() for text in axes.texts] == ["0.125\nof 0.875", "0.125\nof 0.625"]
+    assert [text.get_text() for text in axes.texts] == [
+        "0.125\n0.000 to 0.375\nof 0.875",
+        "0.125\n0.000 to 0.375\nof 0.625",
+    ]
     rates = [text.get_text() for text in drawn["mean_predictive_power_6.25"].axes[0].texts]
-    assert rates == ["1.417\nrate 1.000", "2.000\nrate 1.000"]
+    assert [(text[:5], text[-10:]) for text in rates] == [
+        ("1.417", "rate 1.000"),
+        ("2.000", "rate 1.000"),
+    ]
 
 
 def test_tables_align_text_left_and_numbers_right():

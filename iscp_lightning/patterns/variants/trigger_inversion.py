@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -51,8 +52,8 @@ class TriggerInversion(Variant):
             ("learning_rate", learning_rate),
             ("canvas_learning_rate", canvas_learning_rate),
         ):
-            if not rate > 0:
-                raise ValueError(f"`{name}` must be above 0, got {rate}")
+            if not 0 < rate < math.inf:
+                raise ValueError(f"`{name}` must be finite and above 0, got {rate}")
         self.pattern_size = pattern_size
         self.learning_rate = learning_rate
         self.canvas_learning_rate = canvas_learning_rate

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from iscp_lightning.attacks.epsilon import Epsilon
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.variants.base import Problems, Variables, Variant
 from iscp_lightning.patterns.variants.descent import SignDescent
 
@@ -22,7 +21,7 @@ class UniversalPerturbation(Variant):
     mask and no canvas; nothing is added to the cross-entropy, so that `sparsity` is not used. It
     starts at zero and is projected onto the ball after every sign step.
 
-    It touches all pixels, whatever size is asked for: measure it at `pattern_sizes: [1.0]`.
+    It touches all pixels: its only size is 1, so `pattern_sizes` must be [1.0].
 
     Args:
         epsilon: Radius of the ball in pixel units of [0, 1]; the paper takes 8/255, 16/255 and
@@ -66,9 +65,16 @@ class UniversalPerturbation(Variant):
     def pasted(
         self, variables: Variables, means: Variables, canvases: Tensor, sizes: Sequence[float]
     ) -> Stamp:
-        """Return the perturbation on all pixels for every size."""
+        """Return the perturbation on all pixels.
+
+        Raises:
+            ValueError: if a size is not 1.
+        """
         perturbation = variables["perturbation"].unsqueeze(1)
-        for size in sizes:
-            pixel_count(size, perturbation.shape[3:])  # raises where it is no size
+        if others := [size for size in sizes if size != 1]:
+            raise ValueError(
+                "`pattern_sizes` must be [1.0] for UniversalPerturbation, which changes every "
+                f"pixel, got {', '.join(map(str, others))}"
+            )
         mask = torch.ones_like(perturbation[:, :, :1], dtype=torch.bool)
         return Stamp(mask, perturbation, additive=True)

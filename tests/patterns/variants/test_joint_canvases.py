@@ -7,6 +7,7 @@ from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import MemoryImages
 from iscp_lightning.patterns import SearchSettings, search_patterns
 from iscp_lightning.patterns.canvas import Canvases, joined_canvases
+from iscp_lightning.patterns.order import SearchOrder
 from iscp_lightning.patterns.variants import JointCanvases
 
 IMAGES, LABELS = grey_images()
@@ -49,5 +50,21 @@ def test_canvases_of_a_class_are_stacked_and_repeated_where_there_are_fewer():
     joined = joined_canvases(subject, every)
     assert joined.targets.tolist() == [1, 0]
     assert joined.indices.tolist() == [5, 8]
+    assert joined.positions.tolist() == [[5, 6, 7], [8, -1, -1]]
+    assert joined.chosen(torch.tensor([1])).positions.tolist() == [[8, -1, -1]]
     assert torch.equal(joined.images[0], IMAGES[5:8].flatten(0, 1))
     assert torch.equal(joined.images[1], IMAGES[[8, 8, 8]].flatten(0, 1))
+
+
+def test_a_problem_is_not_mixed_with_any_of_its_canvases():
+    model, _ = planted_trigger()
+    searched = torch.arange(12)
+    subject = Subject(model, MemoryImages(IMAGES, LABELS), ["a", "b"], searched)
+    others = (LABELS[:12] != 1).nonzero().flatten()
+    given = torch.cat([others[:2], torch.tensor([20, 20])])
+    canvases = Canvases("random", torch.ones(4).long(), given)
+    order = SearchOrder(subject, joined_canvases(subject, canvases), torch.tensor([0]), 2, 0)
+    assert order.candidates(0).tolist() == others[2:].tolist()
+    seen = order.of_pass(0)
+    assert sorted(seen[seen >= 0].tolist()) == others[2:].tolist()
+    assert order.steps_per_epoch == (len(others) - 2 + 1) // 2

@@ -147,6 +147,7 @@ def test_what_is_pasted_is_the_learned_canvas_in_8_bits(tmp_path):
     assert stamp.pixels.shape == (1, 2, 3, 8, 8)
     assert stamp.mask.sum((3, 4)).flatten().tolist() == [3, 6]
     assert torch.equal(stamp.pixels[:, 0], (learned * 255).round().to(torch.uint8))
+    assert torch.equal(found.cut_from, stamp.pixels[:, 0])  # what `describe` looks for edges in
     found.save(tmp_path / "p.safetensors")
     back = type(found).load(tmp_path / "p.safetensors")
     assert back.variant.describe() == LearnedCanvas(0.0113).describe()

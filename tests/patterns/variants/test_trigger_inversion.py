@@ -60,8 +60,9 @@ def test_threshold_and_temperature_fall():
     ("arguments", "message"),
     [
         ({"pattern_size": 0}, r"`pattern_size` must lie in \(0, 1\), got 0"),
-        ({"learning_rate": -1}, "`learning_rate` must be above 0, got -1"),
-        ({"canvas_learning_rate": 0}, "`canvas_learning_rate` must be above 0, got 0"),
+        ({"learning_rate": -1}, "`learning_rate` must be finite and above 0, got -1"),
+        ({"canvas_learning_rate": 0}, "`canvas_learning_rate` must be finite and above 0, got 0"),
+        ({"learning_rate": torch.inf}, "`learning_rate` must be finite and above 0, got inf"),
     ],
 )
 def test_options_out_of_range(arguments, message):

@@ -89,21 +89,21 @@ def test_the_objective_is_the_cross_entropy_of_clipped_images():
     torch.testing.assert_close(found.objectives[0], loss.detach())
 
 
-def test_it_is_the_same_on_all_pixels_for_every_size(tmp_path):
+def test_it_covers_all_pixels_and_has_no_other_size(tmp_path):
     settings = SearchSettings(seed=0, search_epochs=1, variant=UniversalPerturbation("4/255", 0.01))
     found = run_search(subject(), settings, [0, 1]).gathered()
-    stamp = found.stamps([0.1, 1.0])
-    assert (stamp.mask.shape, stamp.pixels.shape) == ((2, 2, 1, 6, 6), (2, 2, 3, 6, 6))
+    stamp = found.stamps([1.0])
+    assert (stamp.mask.shape, stamp.pixels.shape) == ((2, 1, 1, 6, 6), (2, 1, 3, 6, 6))
     assert stamp.mask.all()
     assert stamp.additive
-    assert torch.equal(stamp.pixels[:, 0], stamp.pixels[:, 1])
-    assert found.selected(0.1).all()
+    assert found.selected(1.0).all()
+    assert torch.equal(found.cut_from, found.canvases)
     black = torch.zeros(3, 6, 6)
     on_black = stamp._replace(mask=stamp.mask[0, 0], pixels=stamp.pixels[0, 0])(black)
     assert torch.equal(on_black, found.variables["perturbation"][0].clamp(min=0))
-    for size in (0.0, 1.5):
-        with pytest.raises(ValueError, match="`pattern_size` must lie in"):
-            found.stamps([size])
+    for size in (0.0, 0.1, 1.5):
+        with pytest.raises(ValueError, match=rf"must be \[1.0\] for Univ.*, got {size}"):
+            found.stamps([1.0, size])
     measured = found.measured(subject(), [1.0])
     measured.save(tmp_path / "p.safetensors")
     back = PatternSet.load(tmp_path / "p.safetensors")

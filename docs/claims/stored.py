@@ -1,0 +1,173 @@
+"""The numbers of the runs, and what claims are tested with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from runs import LOCAL, ONE_A_TARGET, SEEDS, TRIGGERS
+from torch import Tensor
+
+OF_NETWORKS = ("test/clean_accuracy", "test/attack_success_rate", "test/robust_accuracy")
+LEARNED = 0.5  # ASR from which on a network is taken to have learned its trigger
+TWINS = ("positive_0/natural_2", "positive_2/natural_0")
+
+
+class Stored:
+    """The numbers of the runs, as `collect` returns them, and what claims are tested with.
+
+    Attributes:
+        used: Names of the runs that were asked for.
+    """
+
+    def __init__(self, runs: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+        self.runs = runs
+        self.used: dict[str, None] = {}
+
+    def of(self, run: str, key: str) -> Tensor:
+        """Return a number of one run, float64 (n,).
+
+        Raises:
+            KeyError: if the run is not there.
+        """
+        self.used[run] = None
+        return torch.tensor(self.runs[run][key], dtype=torch.float64)
+
+    def seeds(self, *kinds: str) -> list[int]:
+        """Return the seeds of which all these runs are there.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        self.used |= dict.fromkeys(f"{kind}_{seed}" for kind in kinds for seed in SEEDS)
+        found = [s for s in SEEDS if all(f"{kind}_{s}" in self.runs for kind in kinds)]
+        if not found:
+            raise KeyError(kinds)
+        return found
+
+    def number(self, key: str, kind: str) -> Tensor:
+        """Return a number of each seed, the mean over its classes."""
+        return _means(self.of(f"{kind}_{seed}", key) for seed in self.seeds(kind))
+
+    def difference(self, key: str, kind: str, other: str, other_key: str | None = None) -> Tensor:
+        """Return a number of one kind of runs minus that of another, paired by seed and class."""
+        return _means(
+            self.of(f"{kind}_{seed}", key) - self.of(f"{other}_{seed}", other_key or key)
+            for seed in self.seeds(kind, other)
+        )
+
+    def above_chance(self, key: str, kind: str) -> Tensor:
+        """Return a measure of `describe` minus what chance gives."""
+        return self.difference(key, kind, kind, f"chance_{key}")
+
+    def spread(self, key: str, kind: str) -> Tensor:
+        """Return the standard deviation over classes, of each network."""
+        values = [self.of(f"{kind}_{seed}", key) for seed in self.seeds(kind)]
+        return torch.stack(values).std(1, correction=0)
+
+    def first_is_not_best(self, key: str, kind: str) -> Tensor:
+        """Return the share of classes whose best canvas is not the most confident image."""
+        runs = [f"{kind}_{seed}" for seed in self.seeds(kind)]
+        keys = (f"first_canvas/{key}", f"best_canvas/{key}")
+        return _means((self.of(run, keys[0]) < self.of(run, keys[1])).double() for run in runs)
+
+    def chosen_by_power(self, key: str, kind: str, on: str) -> Tensor:
+        """Return a number of the canvases that have the largest one in other runs, minus `kind`'s.
+
+        Args:
+            key: The number.
+            kind: Runs whose canvas is that with the lowest objective.
+            on: The same searches, measured on the images that they have searched on.
+        """
+        found = []
+        for seed in self.seeds(kind, on):
+            counts = self.of(f"{kind}_{seed}", "canvases/count").long().tolist()
+            powers, elsewhere = (
+                self.of(f"{which}_{seed}", f"canvases/{key}").split(counts) for which in (kind, on)
+            )
+            rows = [each.nan_to_num(-1).argmax() for each in elsewhere]
+            chosen = torch.stack([each[row] for each, row in zip(powers, rows, strict=True)])
+            found.append(chosen - self.of(f"{kind}_{seed}", key))
+        return _means(found)
+
+    def recovered(self, key: str, canvas: str, suffix: str = "") -> Tensor:
+        """Return a number about the recovery of each local trigger."""
+        runs = [f"{canvas}_badnets_{name}{suffix}" for name in LOCAL]
+        return torch.stack([self.of(run, key)[0] for run in runs])
+
+    def triggered(self, key: str, other: str = "") -> Tensor:
+        """Return a number of one trigger a target class; minus that of other runs, if named."""
+        values = torch.stack([self.of(f"asked_badnets_{name}", key)[0] for name in ONE_A_TARGET])
+        if other:
+            values -= torch.stack([self.of(f"{other}_{name}", key)[0] for name in ONE_A_TARGET])
+        return values
+
+    def shifted_by_augmentation(self, key: str, canvas: str) -> Tensor:
+        """Return it with augmentation minus without, where that network has learned its trigger."""
+        moved = self.recovered(key, canvas, "_augmented") - self.recovered(key, canvas)
+        rates = [self.of(f"badnets_{name}_augmented", OF_NETWORKS[1]) for name in LOCAL]
+        return moved[torch.cat(rates) >= LEARNED]
+
+    def backdoored_above_natural(self, key: str, canvas: str) -> Tensor:
+        """Return a number of the target classes, minus its mean in natural networks, but seed 1."""
+        seeds = [seed for seed in self.seeds(canvas) if seed != 1]
+        natural = torch.stack([self.of(f"{canvas}_{seed}", key) for seed in seeds]).mean(0)
+        backdoored = [self.of(f"{canvas}_badnets_{name}", key)[0] for name in TRIGGERS]
+        return torch.stack(backdoored) - natural[[target for target, _ in TRIGGERS.values()]]
+
+    def to_backdoored(self, key: str) -> Tensor:
+        """Return a number of `transfer` for natural patterns on each backdoored network."""
+        return self._transferred(key, "positive_{seed}/badnets_{name}")
+
+    def to_natural(self, key: str) -> Tensor:
+        """Return a number of `transfer` for patterns of each backdoored network on natural ones."""
+        return self._transferred(key, "all_badnets_{name}/natural_{seed}")
+
+    def to_backdoored_above_to_natural(self, key: str) -> Tensor:
+        """Return their difference, of each trigger."""
+        return self.to_backdoored(key) - self.to_natural(key)
+
+    def to_backdoored_above_twins(self, key: str) -> Tensor:
+        """Return a number of natural patterns on backdoored networks minus on natural twins."""
+        twins = [self.of("transfer", f"{key}/{pair}") for pair in TWINS]
+        return self.to_backdoored(key) - torch.cat(twins).mean()
+
+    def _transferred(self, key: str, pair: str) -> Tensor:
+        return _means(
+            torch.cat(
+                [self.of("transfer", f"{key}/{pair.format(name=name, seed=s)}") for s in (0, 2)]
+            )
+            for name in TRIGGERS
+        )
+
+    def target_stands_out(self, key: str, kind: str) -> Tensor:
+        """Return the target's number minus the largest of another class."""
+        leads = []
+        for name, (target, _) in TRIGGERS.items():
+            values = self.of(f"{kind}_badnets_{name}", key)
+            others = torch.arange(len(values)) != target
+            leads.append(values[target] - values[others].max())
+        return torch.stack(leads)
+
+    def inverted_target(self, key: str) -> Tensor:
+        """Return a number of the target classes of local triggers, inverted."""
+        return torch.stack(
+            [self.of(f"inversion_badnets_{name}", key)[TRIGGERS[name][0]] for name in LOCAL]
+        )
+
+    def inverted_others(self, key: str) -> Tensor:
+        """Return the largest number of another class than the target."""
+        largest = []
+        for name in LOCAL:
+            values = self.of(f"inversion_badnets_{name}", key)
+            values[TRIGGERS[name][0]] = -torch.inf
+            largest.append(values.max())
+        return torch.stack(largest)
+
+    def inverted_natural(self, key: str) -> Tensor:
+        """Return the largest number of a class of each natural network."""
+        return torch.stack([self.of(f"inversion_{seed}", key).max() for seed in (0, 2)])
+
+
+def _means(values: Iterable[Tensor]) -> Tensor:
+    return torch.stack([each.nanmean() for each in values])
