@@ -145,25 +145,36 @@ def networks(stored: Stored) -> list[str]:
 
 def triggers(stored: Stored) -> list[str]:
     """Return a table of how each search finds each trigger."""
-    searches = {"positive canvas": "positive", "white canvas": "white", "inverted": "inversion"}
+    searches = {
+        "positive canvas": "positive",
+        "white canvas": "white",
+        "inverted": "inversion",
+        "longer": "long_inversion",
+    }
     lines = ["| trigger | its own ASR |"]
     for name in searches:
         lines[0] += f" {name}: ASR | IoU | IoU, shifted |"
-    lines[0] += " random pixels: IoU | IoU, shifted | inverted: largest ASR of another class |"
+    lines[0] += (
+        " random pixels: IoU | IoU, shifted | largest ASR of another class, inverted | longer |"
+    )
     lines.append("|" + " --- |" * (lines[0].count("|") - 1))
     for name, (target, (trigger, place)) in TRIGGERS.items():
         cells = [f"{name} ({target})", _cell(stored, f"badnets_{name}", OF_NETWORKS[1])]
         for kind in searches.values():
             run = f"{kind}_badnets_{name}"
-            row = target if kind == "inversion" else 0
+            row = target if "inversion" in kind else 0
             cells.append(_cell(stored, run, f"attack_success_rate/{SMALL}", row))
             cells += [_cell(stored, run, key) for key in ("iou", "shifted_iou")]
         mask = Trigger(name=trigger, place=yaml.safe_load(place)).draw((32, 32)).mask[0] > 0
         chance = {} if mask.all() else closeness_by_chance(mask, SMALL)
         cells += [f"{chance[key]:.3f}" if chance else "" for key in ("iou", "shifted_iou")]
-        rates = stored.of(f"inversion_badnets_{name}", f"attack_success_rate/{SMALL}")
-        rates[target] = -torch.inf
-        lines.append(f"| {' | '.join([*cells, f'{rates.max():.3f}'])} |")
+        for kind in ("inversion", "long_inversion"):
+            rates = stored.runs.get(f"{kind}_badnets_{name}", {}).get(
+                f"attack_success_rate/{SMALL}"
+            )
+            others = [rate for row, rate in enumerate(rates or ()) if row != target]
+            cells.append(f"{max(others):.3f}" if others else "")
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -226,8 +237,8 @@ def document(stored: Stored) -> str:
         "",
         "## Triggers, one by one",
         "",
-        "Patterns of 1 %, found with positive and white canvases and with `TriggerInversion`; the "
-        "target in brackets.",
+        "Patterns of 1 %, found with positive and white canvases and with `TriggerInversion` (inverted: "
+        "400 evaluations a class; longer: 2,000 and larger steps); the target in brackets.",
         "",
         *triggers(stored),
         "",

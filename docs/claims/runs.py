@@ -62,6 +62,11 @@ VARIANTS = {  # name of a search: its options
         *("--data.search_fraction", "1", "--model.measure_on", "full"),
     ],
 }
+LONG = [  # chosen on these networks with seed 0
+    *("--model.search.variant", "TriggerInversion", "--model.search.search_epochs", "10"),
+    *("--model.search.variant.learning_rate", "0.03"),
+    *("--model.search.variant.canvas_learning_rate", "0.06"),
+]
 ATTACKERS = ("positive_0", "positive_2", "positive_adversarial_0", "positive_adversarial_2")
 ATTACKED = ("natural_0", "natural_2", "adversarial_0", "adversarial_2", "another_architecture")
 DESCRIBED = ("positive", "white", "total_variation", "learned_canvas")
@@ -145,6 +150,9 @@ def commands() -> dict[str, list[str]]:
     for seed in (0, 2):
         inverted = ["--model.search.variant", "TriggerInversion"]
         made[f"inversion_{seed}"] = search(f"natural_{seed}", seed, inverted, f"[{SMALL}]")
+        made[f"long_inversion_{seed}"] = search(f"natural_{seed}", 1, LONG, f"[{SMALL}]")
+    for name in LOCAL:
+        made[f"long_inversion_badnets_{name}"] = search(f"badnets_{name}", 1, LONG, f"[{SMALL}]")
     made["transfer"] = [
         *("transfer", "--patterns", *(f"runs/positive_{seed}" for seed in (0, 2))),
         *(f"runs/all_badnets_{name}" for name in TRIGGERS),

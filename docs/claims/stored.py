@@ -149,24 +149,24 @@ class Stored:
             leads.append(values[target] - values[others].max())
         return torch.stack(leads)
 
-    def inverted_target(self, key: str) -> Tensor:
+    def inverted_target(self, key: str, kind: str) -> Tensor:
         """Return a number of the target classes of local triggers, inverted."""
         return torch.stack(
-            [self.of(f"inversion_badnets_{name}", key)[TRIGGERS[name][0]] for name in LOCAL]
+            [self.of(f"{kind}_badnets_{name}", key)[TRIGGERS[name][0]] for name in LOCAL]
         )
 
-    def inverted_others(self, key: str) -> Tensor:
+    def inverted_others(self, key: str, kind: str) -> Tensor:
         """Return the largest number of another class than the target."""
         largest = []
         for name in LOCAL:
-            values = self.of(f"inversion_badnets_{name}", key)
+            values = self.of(f"{kind}_badnets_{name}", key)
             values[TRIGGERS[name][0]] = -torch.inf
             largest.append(values.max())
         return torch.stack(largest)
 
-    def inverted_natural(self, key: str) -> Tensor:
+    def inverted_natural(self, key: str, kind: str) -> Tensor:
         """Return the largest number of a class of each natural network."""
-        return torch.stack([self.of(f"inversion_{seed}", key).max() for seed in (0, 2)])
+        return torch.stack([self.of(f"{kind}_{seed}", key).max() for seed in (0, 2)])
 
 
 def _means(values: Iterable[Tensor]) -> Tensor:
