@@ -237,8 +237,8 @@ def document(stored: Stored) -> str:
         "",
         "## Triggers, one by one",
         "",
-        "Patterns of 1 %, found with positive and white canvases and with `TriggerInversion` (inverted: "
-        "400 evaluations a class; longer: 2,000 and larger steps); the target in brackets.",
+        "Patterns of 1 %, found with positive and white canvases and with `TriggerInversion` "
+        "(inverted: 400 evaluations a class; longer: 2,000, larger steps); the target in brackets.",
         "",
         *triggers(stored),
         "",
