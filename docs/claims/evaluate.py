@@ -238,7 +238,7 @@ def document(stored: Stored) -> str:
         "## Triggers, one by one",
         "",
         "Patterns of 1 %, found with positive and white canvases and with `TriggerInversion` "
-        "(inverted: 400 evaluations a class; longer: 2,000, larger steps); the target in brackets.",
+        "(inverted: 360 evaluations a class; longer: 1,800, larger steps); the target in brackets.",
         "",
         *triggers(stored),
         "",

@@ -147,7 +147,7 @@ def commands() -> dict[str, list[str]]:
             networks[0], 0, ["--model.search.variant", "TriggerInversion"], f"[{SMALL}]"
         )
         made[f"all_badnets_{name}"] = search(networks[0], 0, [], f"[{SMALL},{USUAL}]")
-    for seed in (0, 2):
+    for seed in SEEDS:
         inverted = ["--model.search.variant", "TriggerInversion"]
         made[f"inversion_{seed}"] = search(f"natural_{seed}", seed, inverted, f"[{SMALL}]")
         made[f"long_inversion_{seed}"] = search(f"natural_{seed}", 1, LONG, f"[{SMALL}]")

@@ -166,7 +166,7 @@ class Stored:
 
     def inverted_natural(self, key: str, kind: str) -> Tensor:
         """Return the largest number of a class of each natural network."""
-        return torch.stack([self.of(f"{kind}_{seed}", key).max() for seed in (0, 2)])
+        return torch.stack([self.of(f"{kind}_{seed}", key).max() for seed in self.seeds(kind)])
 
 
 def _means(values: Iterable[Tensor]) -> Tensor:

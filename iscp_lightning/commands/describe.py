@@ -87,7 +87,7 @@ def describe(
     require_fitting(weights or "model", model.classifier, data, weights)
     found = load_patterns(patterns, data.test_images, data.class_names)
     sizes = sorted(set(pattern_sizes or SIZES))
-    found.stamps(sizes)
+    found[found.winners[:1]].stamps(sizes)  # raises where a size does not fit
     indices = chosen_images(experiment, [found], images)
     show = trainer.progress_bar_callback is not None
     subject = Subject.of(model.classifier, data, trainer.strategy.root_device, show)

@@ -104,7 +104,7 @@ def transfer(
         for name, place in places.items()
     }
     for winners in sets.values():
-        winners.stamps(sizes)
+        winners[winners.winners[:1]].stamps(sizes)  # raises where a size does not fit
     given = classifiers or searched_in(patterns)
     networks = {
         name: load_network(place, data)

@@ -38,6 +38,20 @@ def ratio_interval(hits: Tensor, shown: Tensor, right: Tensor, seen: Tensor) -> 
     return ends
 
 
+def share_interval(hits: Tensor, shown: Tensor) -> Tensor:
+    """Return the 95 % percentile interval of hits / shown over images, as `ratio_interval` draws.
+
+    Args:
+        hits: (S,) int64, images that count.
+        shown: () int64, of how many.
+
+    Returns:
+        (S, 2) float64, lower and upper end.
+    """
+    generator = named_generator(0, "intervals over images")
+    return _ends(_draw(hits, shown.expand_as(hits), generator))
+
+
 def mean_interval(values: Tensor) -> Tensor:
     """Return the 95 % percentile interval of the mean over rows, which are drawn anew.
 

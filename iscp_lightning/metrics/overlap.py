@@ -36,8 +36,9 @@ def shifted_overlap(selected: Tensor, other: Tensor) -> Tensor:
         selected: bool (P, H, W).
         other: bool (H, W), at least one pixel; what is shifted, none of it being lost.
     """
-    height, width = other.shape
-    common = F.conv2d(selected[:, None].float(), other[None, None].float(), padding=(height, width))
+    rows, columns = (other.any(side).nonzero().flatten() for side in (1, 0))
+    box = other[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    common = F.conv2d(selected[:, None].float(), box[None, None].float(), padding=box.shape)
     best = common.flatten(1).amax(1)
     return best / (selected.flatten(1).sum(1) + other.sum() - best)
 

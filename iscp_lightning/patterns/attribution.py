@@ -43,7 +43,8 @@ def last_feature_map(classifier: nn.Module, images: Tensor) -> nn.Module:
         images: float32 (n, C, H, W) on its device.
 
     Raises:
-        ValueError: if there is none, or what follows it are tokens, as in a vision transformer.
+        ValueError: if there is none, or what follows it are tokens, as in a vision transformer or
+            with attention pooling.
     """
     done: list[nn.Module] = []
     of_tokens: list[nn.Module] = []

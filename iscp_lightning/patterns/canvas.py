@@ -31,8 +31,8 @@ class Canvases(NamedTuple):
         indices: (P,) int64 canvas position in the test set; -1 is the white canvas, below it are
             images from elsewhere.
         images: uint8 (P, C, H, W), of canvases from elsewhere; None are read from the test set.
-        others: (P, n) int64, positions of the other canvases of each problem, -1 where there are
-            fewer; None where a problem has one canvas.
+        others: (P, n) int64, positions of the other canvases of each problem, -1 for one that it
+            has twice; None where a problem has one canvas.
     """
 
     kind: str
@@ -126,18 +126,23 @@ def choose_canvases(
 def joined_canvases(subject: Subject, canvases: Canvases) -> Canvases:
     """Return one problem for each class, its canvases stacked along the channels.
 
-    Its position is the first one's. A class with fewer canvases than others has some twice.
+    Its position is the first one's. A class with fewer canvases than others has some twice. Those
+    that are stacked already are returned as they are.
 
     Args:
         subject: The test images.
         canvases: Those of all classes.
     """
+    if canvases.others is not None:
+        return canvases
     targets, counts = canvases.targets.unique_consecutive(return_counts=True)
     first, number = counts.cumsum(0) - counts, torch.arange(int(counts.max()))
     rows = first[:, None] + number % counts[:, None]  # (classes, canvases)
     images = canvases.read(subject, rows.flatten()).unflatten(0, rows.shape).flatten(1, 2)
-    positions = canvases.indices[rows].where(number < counts[:, None], WHITE)
-    return Canvases(canvases.kind, targets, positions[:, 0], images, positions[:, 1:])
+    positions = canvases.indices[rows]
+    seen = positions.unsqueeze(2) == positions.unsqueeze(1)  # among those before it
+    others = positions.masked_fill(seen.tril(-1).any(2), WHITE)[:, 1:]
+    return Canvases(canvases.kind, targets, positions[:, 0], images, others)
 
 
 def given_canvases(

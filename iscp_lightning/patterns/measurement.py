@@ -28,6 +28,7 @@ from iscp_lightning.patterns.power import MeasuredOn
 from iscp_lightning.patterns.search import (
     measure_search,
     require_applicable,
+    require_canvas_free,
     run_search,
     winning_problems,
 )
@@ -94,6 +95,7 @@ class PatternMeasurement(Measurement):
                 f"got {self.canvases!r}"
             )
         if self.canvases not in (EACH_EPOCH, FIRST):
+            require_canvas_free(self.search.method, self.canvases)
             self.given = PatternSet.load(self.canvases, winners=True)
         if len(data.search_labels) == 0:
             raise ValueError(

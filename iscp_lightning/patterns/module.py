@@ -37,6 +37,7 @@ from iscp_lightning.patterns.search import (
     problems_of,
     random_classes,
     require_applicable,
+    require_canvas_free,
 )
 from iscp_lightning.patterns.settings import SearchSettings
 from iscp_lightning.patterns.work import search_work
@@ -290,6 +291,7 @@ class PatternSearchModule(L.LightningModule):
                 f"`classifier` knows {given.spec.num_classes} classes, the data have "
                 f"{data.num_classes}"
             )
+        require_canvas_free(self.search.method, self.canvases)
         require_applicable(self.search.method, data.test_images, self.pattern_sizes)
         measured_indices(len(data.test_images), data.search_indices, self.measure_on)
 

@@ -53,7 +53,7 @@ class PatternPower:
         shown: (P,) int64, how many images that is a share of; 0 where it is not known.
         clean_accuracy: (K,) float64 share of each class's images predicted right, NaN without any.
         images: (K,) int64 number of each class's images.
-        measured_on: `held_out` or `full`.
+        measured_on: `held_out`, `searched` or `full`.
         controls: What they are compared with; None in files of earlier versions.
     """
 

@@ -88,6 +88,7 @@ def search_patterns(
         images = MemoryImages(images, labels)
     names = class_names or [str(k) for k in range(int(images.labels.max()) + 1)]
     settings = settings.seeded(0)
+    require_canvas_free(settings.method, canvases)
     indices, pool = None, None
     if search_images is None:
         seed = derived_seed(settings.seed or 0, "split", "search")  # as ImageDataModule splits
@@ -131,9 +132,6 @@ def problems_of(
     require_applicable(settings.method, subject.images)
     _ = subject.logits  # raises where they are no logits, whatever the canvases
     if not settings.method.needs_canvas:
-        if canvases is not None and not isinstance(canvases, Canvases):
-            name = type(settings.method).__name__
-            raise ValueError(f"`canvases`={canvases} cannot be given: {name} needs no canvas")
         return choose_canvases(subject, classes, "white", 1, 0)
     if canvases is not None:
         found = given_canvases(subject, classes, canvases, skip_missing)
@@ -168,6 +166,12 @@ def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float
     if sizes:
         means = {name: variables[name] for name in variant.averaged}
         variant.pasted(variables, means, black, sizes)
+
+
+def require_canvas_free(variant: Variant, canvases: object) -> None:
+    """Raise a ValueError if canvases are given to a variant that needs none."""
+    if canvases is not None and not variant.needs_canvas:
+        raise ValueError(f"`canvases` cannot be given: {type(variant).__name__} needs none")
 
 
 def run_search(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.metrics.intervals import mean_interval
+from iscp_lightning.metrics.intervals import mean_interval, share_interval
 from iscp_lightning.patterns.anatomy import power_on
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
@@ -28,18 +28,20 @@ class Transferred(NamedTuple):
     Attributes:
         power: Predictive power, success rate and base rate of each pattern.
         clean_accuracy: () float64, share of the images classified right with nothing pasted.
-        kept: (S, n) bool, which of the n images are classified right as they are and under every
-            pattern whose class they do not show.
+        withstood: (S,) int64, how many of the images are classified right as they are and under
+            every pattern whose class they do not show.
+        images: () int64, how many there are.
     """
 
     power: PatternPower
     clean_accuracy: Tensor
-    kept: Tensor
+    withstood: Tensor
+    images: Tensor
 
     @property
     def robust_accuracy(self) -> Tensor:
-        """(S,) float64, share of the images that are kept."""
-        return self.kept.double().mean(1)
+        """(S,) float64, share of the images that withstand."""
+        return self.withstood.double() / self.images
 
 
 def unseen_images(
@@ -85,7 +87,7 @@ def measure_transfer(
     power = power_on(subject, winners, stamps, pattern_sizes, indices, controlled=False)
     kept = withstood(subject, winners.targets, stamps, indices)
     clean = power.overall_clean_accuracy.double()
-    return Transferred(power, clean, kept)
+    return Transferred(power, clean, kept.sum(1), torch.tensor(len(indices)))
 
 
 def withstood(subject: Subject, targets: Tensor, stamps: Stamp, indices: Tensor) -> Tensor:
@@ -150,9 +152,13 @@ def transfer_records(
     """
     overall, single = [], []
     for (of, on), transferred in found.items():
-        power, clean, kept = transferred
+        power, clean, robust = (
+            transferred.power,
+            transferred.clean_accuracy,
+            transferred.robust_accuracy,
+        )
+        robust_ends = share_interval(transferred.withstood, transferred.images)
         pair = {"patterns": of, "classifier": on}
-        robust = transferred.robust_accuracy
         rates = torch.full_like(robust, torch.nan)
         if of in sources:
             rates = transfer_rate(found[of, sources[of]].power, power)
@@ -164,7 +170,7 @@ def transfer_records(
         means = {
             "mean_predictive_power": (power.mean, power.mean_interval),
             "mean_attack_success_rate": (success.nanmean(0), mean_interval(success)),
-            "robust_accuracy": (robust, mean_interval(kept.T)),
+            "robust_accuracy": (robust, robust_ends),
         }
         for column, size in enumerate(power.pattern_sizes):
             about: dict[str, str | float] = {"pattern_size": size, **pair}

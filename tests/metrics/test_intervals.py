@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from iscp_lightning.metrics.intervals import mean_interval, ratio_interval
+from iscp_lightning.metrics.intervals import mean_interval, ratio_interval, share_interval
 
 
 def one(hits: int, shown: int, right: int, seen: int) -> list[float]:
@@ -60,3 +60,9 @@ def test_an_interval_does_not_depend_on_the_rows_beside_it():
     counts += [torch.tensor([80, 70]), torch.tensor([100, 100])]
     alone = ratio_interval(*(part[1:] for part in counts))
     assert torch.equal(ratio_interval(*counts)[1:], alone)
+
+
+def test_the_interval_of_a_share_is_binomial():
+    (low, high), none = share_interval(torch.tensor([50, 0]), torch.tensor(100)).tolist()
+    assert (low, high) == pytest.approx((0.4, 0.6), abs=0.011)  # 50 +- 1.96 * 5
+    assert none == [0, 0]

@@ -57,7 +57,7 @@ def test_every_search_of_a_training_is_estimated():
     ("variant", "message"),
     [
         (TriggerInversion(1e-5), "`pattern_size` must lie in"),
-        (UniversalPerturbation(), r"`pattern_sizes` must be \[1.0\]"),
+        (UniversalPerturbation(), r"`search` measures it with `pattern_sizes` \[1.0\]"),
     ],
 )
 def test_a_variant_that_does_not_fit_is_refused_before_the_training(variant, message):

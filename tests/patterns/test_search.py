@@ -15,6 +15,7 @@ from iscp_lightning.data.images import to_float
 from iscp_lightning.patterns import PatternSearch, SearchSettings, engine, search_patterns
 from iscp_lightning.patterns.canvas import Canvases
 from iscp_lightning.patterns.search import run_search
+from iscp_lightning.patterns.variants import TriggerInversion
 from iscp_lightning.patterns.variants.descent import SignDescent
 from iscp_lightning.seeds import derived_seed
 from iscp_lightning.training import NaturalModule
@@ -430,3 +431,11 @@ def test_a_search_goes_on_from_its_state(trained: Classifier, shapes):
     for _ in range(whole.total_steps):
         whole.step()
     assert torch.equal(whole.patterns().mask_means, means)
+
+
+def test_canvases_for_a_variant_without_are_refused():
+    model, _ = planted_trigger()
+    images, labels = grey_images()
+    settings = SearchSettings(variant=TriggerInversion())
+    with pytest.raises(ValueError, match="`canvases` cannot be given: TriggerInversion needs none"):
+        search_patterns(model, images, labels, settings, canvases=[0], progress=False)

@@ -73,8 +73,8 @@ class UniversalPerturbation(Variant):
         perturbation = variables["perturbation"].unsqueeze(1)
         if others := [size for size in sizes if size != 1]:
             raise ValueError(
-                "`pattern_sizes` must be [1.0] for UniversalPerturbation, which changes every "
-                f"pixel, got {', '.join(map(str, others))}"
+                "UniversalPerturbation changes every pixel: `search` measures it with "
+                f"`pattern_sizes` [1.0] alone, got {', '.join(map(str, others))}"
             )
         mask = torch.ones_like(perturbation[:, :, :1], dtype=torch.bool)
         return Stamp(mask, perturbation, additive=True)

@@ -68,3 +68,14 @@ def test_a_problem_is_not_mixed_with_any_of_its_canvases():
     seen = order.of_pass(0)
     assert sorted(seen[seen >= 0].tolist()) == others[2:].tolist()
     assert order.steps_per_epoch == (len(others) - 2 + 1) // 2
+
+
+def test_canvases_that_come_twice_count_once_and_stacked_ones_stay():
+    model, _ = planted_trigger()
+    subject = Subject(model, MemoryImages(IMAGES, LABELS), ["a", "b"], torch.arange(12))
+    twice = Canvases("given", torch.ones(3).long(), torch.tensor([0, 0, 2]))
+    joined = joined_canvases(subject, twice)
+    assert joined.positions.tolist() == [[0, -1, 2]]
+    assert joined_canvases(subject, joined) is joined
+    order = SearchOrder(subject, joined, torch.tensor([0]), 2, 0)
+    assert len(order.candidates(0)) == len(order.of_pass(0)[order.of_pass(0) >= 0])
