@@ -169,7 +169,7 @@ def commands() -> dict[str, list[str]]:
         made[f"positive_adversarial_{seed}"] = search(f"adversarial_{seed}", seed, [], SIZES)
         made[f"described_adversarial_{seed}"] = describe(f"positive_adversarial_{seed}")
     made["another_architecture"] = [
-        *("fit", "--seed_everything", "40", "--model.classifier", "resnet10t"),
+        *("fit", "--seed_everything", "40", "--model.classifier", "test_resnet"),
         *("--trainer.callbacks", "[]"),
     ]
     made["attacks"] = [
