@@ -155,8 +155,9 @@ def attention_measures(
     shares = stamps.mask.squeeze(2).double().mean((2, 3))
     rows = (winners.canvas_indices != WHITE).nonzero().flatten()
     seen = winners[rows]
-    maps = grad_cam(subject, seen.cut_from, seen.targets)
-    attended = attention_stamps(maps, seen.cut_from, pattern_sizes)
+    canvases = seen.cut_from
+    maps = grad_cam(subject, canvases, seen.targets)
+    attended = attention_stamps(maps, canvases, pattern_sizes)
     power = beside_random_masks(power_on(subject, seen, attended, pattern_sizes, indices))
     pairs = [
         overlap(attended.mask[:, column, 0], seen.selected(size)).double()

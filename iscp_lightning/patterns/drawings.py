@@ -158,10 +158,7 @@ def winner_pictures(patterns: PatternSet) -> dict[str, Picture]:
 
 def canvas_pixels(patterns: PatternSet, row: int) -> Pixels:
     """Return what a problem's pattern is cut from for drawing, uint8 (H, W, 3)."""
-    stamp = patterns[torch.tensor([row])].stamps([1.0])
-    canvas = (
-        patterns.canvases[row] if stamp.additive else as_eight_bits(stamp.pixels[0, 0], "pixels")
-    )
+    (canvas,) = patterns[torch.tensor([row])].cut_from
     pixels: Pixels = canvas.expand(3, -1, -1).permute(1, 2, 0).numpy()
     return pixels
 

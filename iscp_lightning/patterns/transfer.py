@@ -152,12 +152,8 @@ def transfer_records(
     """
     overall, single = [], []
     for (of, on), transferred in found.items():
-        power, clean, robust = (
-            transferred.power,
-            transferred.clean_accuracy,
-            transferred.robust_accuracy,
-        )
-        robust_ends = share_interval(transferred.withstood, transferred.images)
+        power, clean, kept, images = transferred
+        robust = transferred.robust_accuracy
         pair = {"patterns": of, "classifier": on}
         rates = torch.full_like(robust, torch.nan)
         if of in sources:
@@ -170,7 +166,7 @@ def transfer_records(
         means = {
             "mean_predictive_power": (power.mean, power.mean_interval),
             "mean_attack_success_rate": (success.nanmean(0), mean_interval(success)),
-            "robust_accuracy": (robust, robust_ends),
+            "robust_accuracy": (robust, share_interval(kept, images)),
         }
         for column, size in enumerate(power.pattern_sizes):
             about: dict[str, str | float] = {"pattern_size": size, **pair}
