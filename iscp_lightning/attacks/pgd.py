@@ -19,7 +19,13 @@ Norm = Literal["linf", "l2"]
 
 
 class Attack(ABC):
-    """Makes adversarial images: close to the given ones, and classified wrongly."""
+    """Makes adversarial images: close to the given ones, and classified wrongly.
+
+    Attributes:
+        steps: Number of gradient steps, 1 or more.
+    """
+
+    steps: int
 
     @abstractmethod
     def __call__(

@@ -24,7 +24,7 @@ class StAdv(Attack):
     Attributes:
         max_flow: The most that a pixel is moved, in pixels.
         smoothness: Weight of the roughness, the paper's tau.
-        step_size: Of Adam, in pixels.
+        learning_rate: Of Adam, in pixels.
         steps: Number of steps.
 
     Raises:
@@ -33,11 +33,11 @@ class StAdv(Attack):
 
     max_flow: float = 1.0
     smoothness: float = 0.0005
-    step_size: float = 0.1
+    learning_rate: float = 0.1
     steps: int = 20
 
     def __post_init__(self) -> None:
-        for name, least in (("max_flow", 0), ("smoothness", 0), ("step_size", 0), ("steps", 1)):
+        for name, least in (("max_flow", 0), ("smoothness", 0), ("learning_rate", 0), ("steps", 1)):
             value = getattr(self, name)
             if not least <= value < float("inf"):
                 raise ValueError(f"`{name}` must be finite and {least} or more, got {value}")
@@ -58,7 +58,7 @@ class StAdv(Attack):
         with torch.inference_mode(False), torch.enable_grad():
             images, labels = images.detach().clone(), labels.clone()
             flow = images.new_zeros(len(images), 2, *images.shape[2:]).requires_grad_()
-            optimizer = torch.optim.Adam([flow], lr=self.step_size)
+            optimizer = torch.optim.Adam([flow], lr=self.learning_rate)
             for _ in range(self.steps):
                 logits = classifier(moved(images, flow))
                 loss = self.smoothness * roughness(flow).sum()

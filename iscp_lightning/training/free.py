@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iscp_lightning.attacks.pgd import ascend, project
+from iscp_lightning.attacks.pgd import PGD, ascend, project
 from iscp_lightning.data import Batch
 from iscp_lightning.ranks import broadcast_buffers
 from iscp_lightning.training.madry import MadryModule
@@ -24,8 +24,14 @@ class FreeModule(MadryModule):
     Args:
         classifier: As for NaturalModule.
         replays: Updates per batch.
-        kwargs: As for MadryModule; of `attack` only `epsilon` and `norm` count for the images.
+        kwargs: As for MadryModule; `attack` must be PGD, and only its `epsilon` and `norm` count
+            for the images.
+
+    Raises:
+        ValueError: if `replays` is below 1, or `attack` is none with a ball.
     """
+
+    attack: PGD
 
     def __init__(
         self,
@@ -37,6 +43,10 @@ class FreeModule(MadryModule):
         super().__init__(classifier, **kwargs)
         if replays < 1:
             raise ValueError(f"`replays` must be 1 or more, got {replays}")
+        if not isinstance(self.attack, PGD):
+            raise ValueError(
+                f"`attack` must be PGD, since free training steps in a ball, got {self.attack}"
+            )
         self.replays = replays
         self.automatic_optimization = False
 

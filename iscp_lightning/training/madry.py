@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Generator, Tensor, nn
 
-from iscp_lightning.attacks.pgd import PGD
+from iscp_lightning.attacks.pgd import PGD, Attack
 from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.outputs import eval_mode, outputs_in_eval_mode, require_logits
 from iscp_lightning.data import Batch
@@ -22,9 +22,9 @@ from iscp_lightning.training.natural import NaturalModule
 
 
 class MadryModule(NaturalModule):
-    """Adversarial training (Madry et al. 2018): cross-entropy on PGD's images of every batch.
+    """Adversarial training (Madry et al. 2018): cross-entropy on an attack's images of every batch.
 
-    An `attack` of one step of 1.25 epsilon makes it fast adversarial training (Wong et al. 2020);
+    PGD of one step of 1.25 epsilon makes it fast adversarial training (Wong et al. 2020);
     such a run stops when the classifier has learned to defeat that one step alone (catastrophic
     overfitting: the accuracy under `evaluation_attack` falls below half of its best).
 
@@ -33,9 +33,9 @@ class MadryModule(NaturalModule):
 
     Args:
         classifier: As for NaturalModule.
-        attack: Makes the training images.
+        attack: Makes the training images: PGD, or StAdv, which moves pixels.
         evaluation_attack: Makes the images of `robust_accuracy` in validation and test; None is PGD
-            in the ball of `attack` with 10 steps of a quarter of the radius.
+            in the ball of `attack` with 10 steps of a quarter of the radius, or a StAdv itself.
         attack_in_eval_mode: Whether training attacks see batch normalisation's running statistics
             (and leave them alone), or those of the batch, as Madry et al. did.
         alternate: Whether every second batch, from the first on, is trained on as it is (Zhang and
@@ -50,17 +50,17 @@ class MadryModule(NaturalModule):
         self,
         classifier: str | nn.Module = "resnet50",
         *,
-        attack: PGD = PGD(),
-        evaluation_attack: PGD | None = None,
+        attack: Attack = PGD(),
+        evaluation_attack: Attack | None = None,
         attack_in_eval_mode: bool = True,
         alternate: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(classifier, **kwargs)
         self.attack = attack
-        self.evaluation_attack = evaluation_attack or PGD(
-            attack.epsilon, attack.epsilon / 4, 10, attack.norm
-        )
+        self.evaluation_attack = evaluation_attack or attack
+        if evaluation_attack is None and isinstance(attack, PGD):
+            self.evaluation_attack = PGD(attack.epsilon, attack.epsilon / 4, 10, attack.norm)
         self.attack_in_eval_mode = attack_in_eval_mode
         self.alternate = alternate
         self.val_robust = self._metrics("val", "robust_accuracy")

@@ -76,7 +76,7 @@ def test_it_fools_a_network_that_random_flows_do_not(trained):
     [
         ({"max_flow": -1}, "`max_flow` must be finite and 0 or more, got -1"),
         ({"smoothness": float("nan")}, "`smoothness` must be finite and 0 or more, got nan"),
-        ({"step_size": float("inf")}, "`step_size` must be finite and 0 or more, got inf"),
+        ({"learning_rate": float("inf")}, "`learning_rate` must be finite and 0 or more, got inf"),
         ({"steps": 0}, "`steps` must be finite and 1 or more, got 0"),
     ],
 )

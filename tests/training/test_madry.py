@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from trainers import quiet_trainer
 
-from iscp_lightning.attacks import PGD, Epsilon
+from iscp_lightning.attacks import PGD, Epsilon, StAdv
 from iscp_lightning.classifiers import load_classifier
 from iscp_lightning.classifiers.outputs import eval_mode
 from iscp_lightning.cli import main
@@ -56,16 +56,18 @@ def test_every_second_batch_can_stay_clean(tmp_path):
     assert MadryModule(network(), attack=WEAK, alternate=True).passes == (1, 1, 10)
 
 
+@pytest.mark.parametrize("attack", [WEAK, StAdv(steps=2)])
 @pytest.mark.parametrize("in_eval_mode", [True, False])
-def test_a_step_is_one_on_the_adversarial_images_and_nothing_else(tmp_path, in_eval_mode):
+def test_a_step_is_one_on_the_adversarial_images_and_nothing_else(tmp_path, in_eval_mode, attack):
     data = ImageDataModule(Shapes(20, 10, 16), batch_size=10, val_fraction=0.5)
-    by_hand, module = network(), MadryModule(network(), attack=WEAK, optimizer=sgd)
+    by_hand, module = network(), MadryModule(network(), attack=attack, optimizer=sgd)
     module.attack_in_eval_mode = in_eval_mode
     batch = next(iter(data.train_dataloader()))
     image = batch.image.float() / 255
     by_hand.train().to(memory_format=torch.channels_last)
     with eval_mode(by_hand, in_eval_mode):
-        adversarial = WEAK(by_hand, image, batch.label)
+        adversarial = attack(by_hand, image, batch.label)
+    assert not torch.equal(adversarial, image)
     F.cross_entropy(by_hand(adversarial), batch.label).backward()
     sgd(by_hand.parameters()).step()
     quiet_trainer(tmp_path, max_epochs=1).fit(module, datamodule=data)
@@ -235,6 +237,16 @@ def test_the_noise_depends_on_seed_and_epoch_alone(tmp_path):
     fit("b", 1)
     resumed = fit("b", 2, str(tmp_path / "b" / "end.ckpt"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_flow_is_evaluated_under_the_same_flow_and_has_no_ball_for_free_training():
+    flow = StAdv(steps=3)
+    module = MadryModule(network(), attack=flow)
+    assert module.evaluation_attack is flow
+    assert module.passes == (1, 3, 3)
+    assert MadryModule(network(), attack=flow, evaluation_attack=WEAK).evaluation_attack is WEAK
+    with pytest.raises(ValueError, match="`attack` must be PGD, .* got StAdv"):
+        FreeModule(network(), attack=flow)
 
 
 def test_free_training_replays_every_batch_and_keeps_the_budget(tmp_path):
