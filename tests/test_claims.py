@@ -9,10 +9,13 @@ import pytest
 import torch
 import yaml
 
+from iscp_lightning import PatternSet
+
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS / "claims"))
 
 import evaluate  # noqa: E402
+import hard_loss  # noqa: E402
 import runs  # noqa: E402
 
 CLAIMS = yaml.safe_load((DOCS / "claims" / "claims.yaml").read_text())
@@ -30,7 +33,7 @@ def test_every_claim_asks_for_runs_that_are_made(claim):
         def of(self, run, key):
             assert run in self.runs
             self.used[run] = None
-            if key.startswith("canvases/"):
+            if key.startswith(("canvases/", "hard_loss/")):
                 return torch.full((10 if key.endswith("count") else 30,), 3.0).double()
             return torch.ones(1 if key.startswith("test/") else 10, dtype=torch.float64)
 
@@ -101,11 +104,44 @@ def test_canvases_chosen_by_their_power_elsewhere():
     searched = {"canvases/power": [0.2, 0.6, math.nan], "canvases/count": [2, 1]}
     stored = evaluate.Stored({"a_0": held_out, "b_0": searched})
     assert stored.chosen_by_power("power", "a", "b").tolist() == pytest.approx([-0.1])
+    lost = {"hard_loss/0.05": [1.5, 1.2, 0.3]}
+    stored = evaluate.Stored({"a_0": held_out, "b_0": lost})
+    assert stored.chosen_by_hard_loss("power", "a", "b").tolist() == pytest.approx([-0.1])
 
 
 def test_runs_that_fail_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "commands", lambda: {"broken": ["nonsense"]})
     assert runs.run(tmp_path, []) == ["broken"]
+
+
+def test_of_a_test_under_attack_only_the_attacks_count():
+    results = {"test": {"attacks/stadv": 0.4, "attacks/noise": 0.9, "test/clean_accuracy": 1.0}}
+    assert evaluate.numbers(results | {"robustness": {}}) == {"attacks/stadv": [0.4]}
+
+
+def test_hard_loss_is_that_of_the_search_images_of_other_classes_but_the_canvas():
+    images = torch.arange(4, dtype=torch.uint8).mul(50).view(4, 1, 1, 1).expand(4, 3, 4, 5)
+
+    def network(seen):
+        assert seen.shape[1:] == (3, 4, 5)
+        return seen.mean((1, 2, 3)).unsqueeze(1) * torch.tensor([0.0, 10.0])
+
+    mask = torch.zeros(1, 4, 5)
+    mask[0, 1, 2] = 1
+    patterns = PatternSet(
+        targets=torch.tensor([1]),
+        canvas_indices=torch.tensor([0]),
+        canvases=torch.full((1, 3, 4, 5), 255, dtype=torch.uint8),
+        variables={"mask": mask},
+        means={"mask": mask},
+        objectives=torch.zeros(1),
+        search_indices=torch.tensor([0, 1, 2]),
+        class_names=("off", "on"),
+        settings={"canvas": "positive"},
+    )
+    found = hard_loss.hard_loss(network, patterns, 0, images, torch.tensor([0, 0, 1, 0]))
+    mean = (50 / 255) * 19 / 20 + 1 / 20  # one of 20 pixels is white
+    assert found == pytest.approx(math.log1p(math.exp(-10 * mean)), rel=1e-4)
 
 
 def test_numbers_of_a_run_by_hand():

@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from runs import ATTACKED, ATTACKERS, SMALL, TRIGGERS, commands  # noqa: E402
-from stored import OF_NETWORKS, Stored  # noqa: E402
+from stored import OF_ATTACKS, OF_NETWORKS, Stored  # noqa: E402
 
 IN_RECORDS = ("measure", "value", "interval", "class", "inversion")
 FEWEST = 3  # values that a verdict takes
@@ -49,8 +49,9 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
     def add(name: str, value: float | None) -> None:
         values.setdefault(name, []).append(float("nan") if value is None else round(value, 4))
 
+    wanted = OF_ATTACKS if "robustness" in results else OF_NETWORKS
     for key, value in results.get("test", {}).items():
-        if key in OF_NETWORKS:
+        if key in wanted:
             add(key, value)
     for entry in results.get("classes", []):
         add("canvases/count", len(entry["canvases"]))

@@ -89,12 +89,19 @@ BASELINES = {  # name of an inversion of the first natural network: its options
     "one_hot": ["--model.condition", "one_hot"],
     "dosovitskiy_brox": ["-c", str(ROOT / "configs/overlay/dosovitskiy_brox.yaml")],
 }
-ATTACKS = {  # kind of adversarial network: its attack, where that is not 8/255 in L-inf
-    "adversarial": [],
-    "small_radius": ["--model.attack.epsilon", "2/255", "--model.attack.step_size", "1/255"],
+ATTACKS = {  # kind of adversarial network: its attack
+    "adversarial": ["--model.attack.steps", "3", "--model.attack.step_size", "4/255"],
+    "small_radius": [
+        *("--model.attack.epsilon", "2/255"),
+        *("--model.attack.steps", "3", "--model.attack.step_size", "1/255"),
+    ],
     "l2": [
         *("--model.attack.norm", "l2", "--model.attack.epsilon", "0.5"),
-        *("--model.attack.step_size", "0.25"),
+        *("--model.attack.steps", "3", "--model.attack.step_size", "0.25"),
+    ],
+    "flows": [
+        *("--model.attack", "StAdv"),
+        *("--model.attack.steps", "5", "--model.attack.learning_rate", "0.3"),
     ],
 }
 PAINTER = [  # textures in place of an image's own
@@ -105,6 +112,7 @@ PAINTER = [  # textures in place of an image's own
 ]
 STYLISED = "{class_path: Stylised, init_args: {network: runs/painter/style_network.safetensors}}"
 CORRELATED = ["--data.source", "Shapes", "--data.source.texture_correlation", "1.0"]
+HARD_LOSS = str(ROOT / "docs/claims/hard_loss.py")
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 PLAIN_SGD = [
     *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.05"),
@@ -118,7 +126,7 @@ AUGMENTED = [
 
 
 def commands() -> dict[str, list[str]]:
-    """Return the arguments of `python -m iscp_lightning` for every run, in order."""
+    """Return the arguments of `python -m iscp_lightning`, or script and arguments, of every run."""
     made = {
         f"natural_{seed}": ["fit", "--seed_everything", str(seed), "--trainer.callbacks", "[]"]
         for seed in SEEDS
@@ -182,8 +190,14 @@ def commands() -> dict[str, list[str]]:
         made[f"underfit_{seed}"] = [*early, "--trainer.max_epochs", "2"]
         for kind in ("natural", "underfit", *ATTACKS):
             made[f"probe_{kind}_{seed}"] = probe(f"{kind}_{seed}")
+        for kind in ("natural", "adversarial", "flows"):
+            made[f"attacked_{kind}_{seed}"] = [
+                *("test", "--from", f"runs/{kind}_{seed}", "--seed_everything", "0"),
+                *("--attacks", "pgd20", "stadv", "--attack_images", "200"),
+            ]
     for seed in SEEDS:
         made |= searches(f"natural_{seed}", seed, list(VARIANTS)[6:])
+        made[f"hard_loss_{seed}"] = [HARD_LOSS, f"runs/positive_{seed}", f"runs/natural_{seed}"]
     return made | inversions() | correlated() | stylised()
 
 
@@ -226,7 +240,7 @@ def adversarial(start: str, seed: int, epochs: int, kind: str = "adversarial") -
     """Return one adversarial training from a natural network."""
     return [
         *("fit", "--seed_everything", str(10 + seed), "--model", "MadryModule"),
-        *("--model.attack.steps", "3", "--model.attack.step_size", "4/255", *ATTACKS[kind]),
+        *ATTACKS[kind],
         *("--model.classifier", f"runs/{start}/checkpoints/last.ckpt", *PLAIN_SGD),
         *("--trainer.max_epochs", str(epochs), "--data.augmentation.crop_padding", "2"),
     ]
@@ -338,7 +352,8 @@ def run(folder: Path, only: Sequence[str]) -> list[str]:
         if done or (only and name not in only):
             continue
         print(name, flush=True)
-        command = [sys.executable, "-m", "iscp_lightning", *arguments]
+        program = [] if arguments[0].endswith(".py") else ["-m", "iscp_lightning"]
+        command = [sys.executable, *program, *arguments]
         with (folder / f"{name}.log").open("w") as log:
             made = subprocess.run(
                 [*command, "--run", name, "--overwrite"],

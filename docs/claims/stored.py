@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
-from runs import LOCAL, ONE_A_TARGET, SEEDS, TRIGGERS
+from runs import LOCAL, ONE_A_TARGET, SEEDS, TRIGGERS, USUAL
 from torch import Tensor
 
 OF_NETWORKS = ("test/clean_accuracy", "test/attack_success_rate", "test/robust_accuracy")
+OF_ATTACKS = ("attacks/pgd20", "attacks/stadv")
 LEARNED = 0.5  # ASR from which on a network is taken to have learned its trigger
 TWINS = ("positive_0/natural_2", "positive_2/natural_0")
 
@@ -79,13 +80,19 @@ class Stored:
             kind: Runs whose canvas is that with the lowest objective.
             on: The same searches, measured on the images that they have searched on.
         """
+        return self._chosen(key, kind, lambda seed: self.of(f"{on}_{seed}", f"canvases/{key}"), on)
+
+    def chosen_by_hard_loss(self, key: str, kind: str, on: str) -> Tensor:
+        """Return a number of the canvases of the lowest hard loss, in runs `on`, minus `kind`'s."""
+        lost = f"hard_loss/{USUAL}"
+        return self._chosen(key, kind, lambda seed: -self.of(f"{on}_{seed}", lost), on)
+
+    def _chosen(self, key: str, kind: str, merits: Callable[[int], Tensor], on: str) -> Tensor:
         found = []
         for seed in self.seeds(kind, on):
             counts = self.of(f"{kind}_{seed}", "canvases/count").long().tolist()
-            powers, elsewhere = (
-                self.of(f"{which}_{seed}", f"canvases/{key}").split(counts) for which in (kind, on)
-            )
-            rows = [each.nan_to_num(-1).argmax() for each in elsewhere]
+            powers = self.of(f"{kind}_{seed}", f"canvases/{key}").split(counts)
+            rows = [each.nan_to_num(-torch.inf).argmax() for each in merits(seed).split(counts)]
             chosen = torch.stack([each[row] for each, row in zip(powers, rows, strict=True)])
             found.append(chosen - self.of(f"{kind}_{seed}", key))
         return _means(found)

@@ -245,7 +245,7 @@ def test_a_flow_is_evaluated_under_the_same_flow_and_has_no_ball_for_free_traini
     assert module.evaluation_attack is flow
     assert module.passes == (1, 3, 3)
     assert MadryModule(network(), attack=flow, evaluation_attack=WEAK).evaluation_attack is WEAK
-    with pytest.raises(ValueError, match="`attack` must be PGD, .* got StAdv"):
+    with pytest.raises(ValueError, match=r"`attack` must be PGD, .* got StAdv"):
         FreeModule(network(), attack=flow)
 
 

@@ -1,0 +1,74 @@
+"""The hard loss of patterns: the cross-entropy for their class when they are pasted on D_n.
+
+    python docs/claims/hard_loss.py SEARCH NETWORK --run NAME
+
+SEARCH and NETWORK are run folders of a search on `Shapes` and of the network that it searched;
+runs/NAME/results.json gets one record for each class and canvas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iscp_lightning import PatternSet, Shapes, load_classifier
+from iscp_lightning.data.images import to_float
+
+SIZE = 0.05
+
+
+@torch.inference_mode()
+def hard_loss(
+    network: nn.Module, patterns: PatternSet, row: int, images: Tensor, labels: Tensor
+) -> float:
+    """Return the mean cross-entropy of one pattern on the images that its search has mixed it with.
+
+    Args:
+        network: From images to logits.
+        patterns: All patterns of a search.
+        row: Which of them.
+        images: uint8 (N, C, H, W), the test set.
+        labels: (N,) int64.
+    """
+    target, stamps = patterns.targets[row], patterns[torch.tensor([row])].stamps([SIZE])
+    seen = patterns.search_indices
+    seen = seen[(labels[seen] != target) & (seen != patterns.canvas_indices[row])]
+    stamp = stamps._replace(mask=stamps.mask[0, 0], pixels=stamps.pixels[0, 0])
+    logits = network(stamp(to_float(images[seen])))
+    return float(F.cross_entropy(logits, target.expand(len(seen))))
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("search", type=Path)
+    parser.add_argument("network", type=Path)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--overwrite", action="store_true")
+    given = parser.parse_args()
+    (file,) = (given.search / "patterns").glob("*.safetensors")
+    patterns = PatternSet.load(file)
+    network = load_classifier(str(given.network / "checkpoints" / "last.ckpt")).eval()
+    shapes = Shapes().test()
+    records = [
+        {
+            "measure": "hard_loss",
+            "value": hard_loss(network, patterns, row, shapes.images, shapes.labels),
+            "class": patterns.class_names[target],
+            "pattern_size": SIZE,
+        }
+        for target in patterns.targets.unique().tolist()
+        for row in (patterns.targets == target).nonzero().flatten().tolist()
+    ]
+    folder = Path("runs") / given.run
+    folder.mkdir(parents=True, exist_ok=given.overwrite)
+    (folder / "results.json").write_text(json.dumps({"records": records}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
