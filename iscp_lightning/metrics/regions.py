@@ -15,13 +15,14 @@ SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 
 
 def share_within(selected: Tensor, region: Tensor) -> Tensor:
-    """Return the share of the selected pixels that lie in a region, (P,) float64.
+    """Return the share of the selected pixels, or of a mask's mass, within a region, (P,) float64.
 
     Args:
-        selected: bool (P, H, W); an empty set has NaN.
+        selected: bool, or float and not negative, (P, H, W); an empty set has NaN.
         region: bool (H, W), or one for each set, (P, H, W).
     """
-    return (selected & region).sum((1, 2)).double() / selected.sum((1, 2))
+    mass = selected.double()
+    return (mass * region).sum((1, 2)) / mass.sum((1, 2))
 
 
 def corner_region(shape: Sequence[int]) -> Tensor:

@@ -44,9 +44,10 @@ def pixel_measures(
 ) -> dict[str, Compared]:
     """Return where the winners' pixels are, how connected, and how alike those of all canvases.
 
-    `connectedness`, `components` and `largest_component` (8 neighbours), `corner_share`,
-    `edge_share` of as many strongest gradients of the canvas, `object_share`, and the overlap of
-    patterns of a class (`overlap_within_class`) and of different ones (`overlap_between_classes`).
+    `connectedness`, `components` and `largest_component` (8 neighbours), `corner_share`, that of
+    the whole mask, whatever the size (`corner_mass`), `edge_share` of as many strongest gradients
+    of the canvas, `object_share`, and the overlap of patterns of a class (`overlap_within_class`)
+    and of different ones (`overlap_between_classes`).
 
     Args:
         patterns: All patterns of a search.
@@ -157,8 +158,9 @@ def _of_pixels(
     number, largest = torch.tensor([by_chance[n] for n in counts], dtype=torch.float64).T
     expected = [chance_connectedness(n, shape) for n in counts]
     edges = zip(winners.cut_from.split(1), counts, strict=True)
+    corners = corner_region(shape).expand_as(selected)
     regions = {
-        "corner_share": corner_region(shape).expand_as(selected),
+        "corner_share": corners,
         "edge_share": torch.cat([edge_region(*each) for each in edges]),
     }
     if objects is not None:
@@ -174,6 +176,9 @@ def _of_pixels(
             for name, region in regions.items()
         },
     }
+    if "mask" in winners.variables:
+        mass = share_within(winners.masks, corners)
+        found["corner_mass"] = Compared(mass, found["corner_share"].chance)
     found["edge_share"] = Compared(  # a white canvas has no edges
         *(
             torch.where(winners.canvas_indices != WHITE, part, torch.nan)

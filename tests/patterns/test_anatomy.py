@@ -63,6 +63,17 @@ def test_pixels_of_the_winners_by_hand():
     assert "object_share" not in measures
 
 
+def test_the_mass_of_a_mask_is_that_of_all_its_pixels():
+    mask = CORNER + 0.25 * MIDDLE.float()
+    patterns = pattern_set([mask], [0])
+    found, chance = values(pixel_measures(patterns, [SIZE]), "corner_mass")
+    assert (found, chance) == ([pytest.approx(4 / 5)], [0.25])
+    kept = {"kept": torch.stack([mask]).expand(1, 5, 8, 8)}
+    of_area = {"name": "AreaConstrained"}
+    areas = pattern_set([mask], [0], variables=kept, means={}, settings={"variant": of_area})
+    assert "corner_mass" not in pixel_measures(areas, [SIZE])
+
+
 def test_overlaps_are_those_of_all_canvases():
     patterns = pattern_set([CORNER, CORNER, MIDDLE, SCATTERED], [0, 1, 1, 1])
     found, chance = values(pixel_measures(patterns, [SIZE]), "overlap_within_class")
