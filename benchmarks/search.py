@@ -11,7 +11,8 @@ classified once, all on the fast copy, timed alternately.
 
 `--variants` measures each search variant of the package, with its default arguments, on the same
 engine and the same canvases. Its last line has for each how many evaluations (mixed images with
-their gradient) it makes a second, relative to Algorithm 1.
+their gradient) it makes a second, relative to Algorithm 1, the line before how long its whole
+search takes, likewise.
 
 All contenders run alternately in one process. A ratio is the median over the repeats of the two
 rates measured one after the other, which a machine that is slow for a minute disturbs least. The
@@ -109,7 +110,7 @@ def alternately(contenders: dict[str, Callable[[], int]], repeats: int) -> dict[
 
 
 def print_ratios(rates: dict[str, list[float]], pairs: dict[str, tuple[str, str]]) -> None:
-    """Print one line of JSON: by name the median ratio of the rates of two contenders."""
+    """Print one line of JSON: by name the median ratio of what was measured of two contenders."""
     ratios = {
         name: statistics.median(a / b for a, b in zip(rates[of], rates[to], strict=True))
         for name, (of, to) in pairs.items()
@@ -229,6 +230,7 @@ def compare_variants(args: argparse.Namespace) -> None:
     settings = SearchSettings(canvas="random", canvases_per_class=CANVASES, seed=0)
     canvases = problems_of(given, settings, range(CLASSES))
     evaluated: list[int] = []
+    totals: dict[str, int] = {}
     given.fast().register_forward_pre_hook(lambda _, inputs: evaluated.append(len(inputs[0])))
 
     joined = joined_canvases(given, canvases)
@@ -239,13 +241,19 @@ def compare_variants(args: argparse.Namespace) -> None:
         search = PatternSearch(given, chosen, replace(settings, variant=kind()))
         for _ in range(search.total_steps):
             search.step()
-        return sum(evaluated)
+        totals[kind.__name__] = sum(evaluated)
+        return totals[kind.__name__]
 
     contenders = {
         name: lambda kind=kind: searched(kind) for name, kind in shipped_variants().items()
     }
     rates = alternately(contenders, args.repeats)
-    print_ratios(rates, {name: (name, "Algorithm1") for name in rates if name != "Algorithm1"})
+    others = [name for name in rates if name != "Algorithm1"]
+    times = {
+        name: [totals[name] / value for value in values] for name, values in rates.items()
+    }  # seconds
+    print_ratios(times, {f"{name}_time": (name, "Algorithm1") for name in others})
+    print_ratios(rates, {name: (name, "Algorithm1") for name in others})
 
 
 def main() -> None:
