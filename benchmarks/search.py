@@ -11,8 +11,8 @@ classified once, all on the fast copy, timed alternately.
 
 `--variants` measures each search variant of the package, with its default arguments, on the same
 engine and the same canvases. Its last line has for each how many evaluations (mixed images with
-their gradient) it makes a second, relative to Algorithm 1, the line before how long its whole
-search takes, likewise.
+their gradient) it makes a second, relative to Algorithm 1, the line before how long all steps of
+its search take, likewise.
 
 All contenders run alternately in one process. A ratio is the median over the repeats of the two
 rates measured one after the other, which a machine that is slow for a minute disturbs least. The

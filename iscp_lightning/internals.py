@@ -27,6 +27,11 @@ def expects_all_gradients(trainer: L.Trainer) -> bool:
     return not given.get("find_unused_parameters", False)
 
 
+def syncs_batch_norm(trainer: L.Trainer) -> bool:
+    """Return whether batch normalisation sees the batches of all processes."""
+    return getattr(trainer.strategy, "_layer_sync", None) is not None
+
+
 def optimizer_steps(trainer: L.Trainer) -> int:
     """Return how many optimiser steps have been made, as `self.log` counts them.
 

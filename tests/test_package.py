@@ -32,7 +32,7 @@ SHELLS = {  # what may load Lightning: all else is mathematics, and must not
     *("cli", "internals", "trainer", "arguments", "loggers", "messages", "__main__"),
     "data.datamodule",
     *("patterns.module", "patterns.strategy", "patterns.limits"),
-    *("probes.module", "inversion.module"),
+    *("probes.module", "inversion.module", "inversion.processes"),
 }
 SHELL_ROOMS = ("training", "callbacks", "commands")
 

@@ -104,10 +104,13 @@ class Stored:
 
     def triggered(self, key: str, other: str = "") -> Tensor:
         """Return a number of one trigger a target class; minus that of other runs, if named."""
-        values = torch.stack([self.of(f"asked_badnets_{name}", key)[0] for name in ONE_A_TARGET])
-        if other:
-            values -= torch.stack([self.of(f"{other}_{name}", key)[0] for name in ONE_A_TARGET])
-        return values
+        kinds = ["asked_badnets", *([other] if other else [])]
+        self.used |= dict.fromkeys(f"{kind}_{name}" for kind in kinds for name in ONE_A_TARGET)
+        found = [
+            torch.stack([self.of(f"{kind}_{name}", key)[0] for name in ONE_A_TARGET])
+            for kind in kinds
+        ]
+        return found[0] - found[1] if other else found[0]
 
     def shifted_by_augmentation(self, key: str, canvas: str) -> Tensor:
         """Return it with augmentation minus without, where that network has learned its trigger."""

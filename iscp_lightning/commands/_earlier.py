@@ -46,44 +46,48 @@ class Earlier:
     says: str = ""
 
 
-def read_earlier(place: str) -> Earlier:
+def read_earlier(place: str, named: str = "") -> Earlier:
     """Return what a run folder, one of its checkpoints or a weights file holds.
+
+    Args:
+        place: The folder or the file.
+        named: What was typed, for messages; nothing is `--from` and the place.
 
     Raises:
         SystemExit: with a message, if it is none of these.
     """
-    path = Path(place)
+    path, named = Path(place), named or f"--from {place}"
     if path.is_file():
         folder = path.parent.parent
         if path.parent.name == "checkpoints" and (folder / "config.yaml").is_file():
-            return of_run(place, folder, path)
-        return of_file(place)
+            return of_run(place, folder, path, named)
+        return of_file(place, named)
     if not path.is_dir():
-        fail(f"`--from {place}` is neither a run folder nor a weights file")
+        fail(f"`{named}` is neither a run folder nor a weights file")
     if not (path / "config.yaml").is_file():
-        fail(f"`--from {place}`: {path / 'config.yaml'} does not exist, so this is no run")
+        fail(f"`{named}`: {path / 'config.yaml'} does not exist, so this is no run")
     there = [path / "checkpoints" / name for name in CHECKPOINTS]
     there = [checkpoint for checkpoint in there if checkpoint.is_file()]
     if not there:
-        fail(f"`--from {place}`: no checkpoint in {path / 'checkpoints'}")
-    return of_run(place, path, there[0])
+        fail(f"`{named}`: no checkpoint in {path / 'checkpoints'}")
+    return of_run(place, path, there[0], named)
 
 
-def of_run(place: str, folder: Path, checkpoint: Path) -> Earlier:
+def of_run(place: str, folder: Path, checkpoint: Path, named: str) -> Earlier:
     """Return what a run holds: its classifier as it is in a checkpoint, its data and seed.
 
     A run that was named, not one of its checkpoints, leaves a warning if it is not finished.
     """
-    config = read_configuration(place, folder / "config.yaml")
-    content = read_checkpoint(place, checkpoint)
+    config = read_configuration(named, folder / "config.yaml")
+    content = read_checkpoint(named, checkpoint)
     last = folder / "checkpoints" / "last.ckpt"
     if folder == Path(place) and last.is_file() and not (folder / "results.json").is_file():
-        latest = content if last == checkpoint else read_checkpoint(place, last)
-        warn_if_early(place, config, latest)
+        latest = content if last == checkpoint else read_checkpoint(named, last)
+        warn_if_early(named, config, latest)
     model = config.get("model")
     model = {"class_path": model} if isinstance(model, str) else model
     if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
-        fail(f"`--from {place}`: {folder / 'config.yaml'} names no `model`")
+        fail(f"`{named}`: {folder / 'config.yaml'} names no `model`")
     settings = dict(model.get("init_args") or {})
     images = {name: value for name, value in config.items() if name in ("data", "seed_everything")}
     trained = any(name.startswith(PREFIX) for name in content["state_dict"])
@@ -99,7 +103,7 @@ def of_run(place: str, folder: Path, checkpoint: Path) -> Earlier:
     return Earlier(place, classifier, model, images)
 
 
-def of_file(place: str) -> Earlier:
+def of_file(place: str, named: str) -> Earlier:
     """Return what a weights file says: its structure, and its data where it has their settings."""
     provenance: Any = {}
     try:
@@ -109,7 +113,7 @@ def of_file(place: str) -> Earlier:
         else:
             torch.load(place, map_location="cpu", weights_only=True)
     except Exception as error:  # a garbled file makes the reader raise anything
-        fail(f"`--from {place}` is no weights file: {unreadable(Path(place), error)}")
+        fail(f"`{named}` is no weights file: {unreadable(Path(place), error)}")
     classifier = {"classifier": place}
     model = {"class_path": "NaturalModule", "init_args": classifier}
     data = provenance.get("data", "") if isinstance(provenance, dict) else ""
@@ -155,18 +159,18 @@ def says(config: Any, wanted: Any) -> bool:  # noqa: ANN401
     return bool(config == wanted)
 
 
-def read_configuration(place: str, path: Path) -> dict[str, Any]:
+def read_configuration(named: str, path: Path) -> dict[str, Any]:
     """Return the content of a run's configuration."""
     try:
         config = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        fail(f"`--from {place}`: {path} is no YAML: {' '.join(str(error).split())}")
+        fail(f"`{named}`: {path} is no YAML: {' '.join(str(error).split())}")
     if not isinstance(config, dict):
-        fail(f"`--from {place}`: {path} is no configuration")
+        fail(f"`{named}`: {path} is no configuration")
     return config
 
 
-def read_checkpoint(place: str, path: Path) -> dict[str, Any]:
+def read_checkpoint(named: str, path: Path) -> dict[str, Any]:
     """Return the content of a run's checkpoint, whose weights stay on the disk until they are used.
 
     Raises:
@@ -176,15 +180,15 @@ def read_checkpoint(place: str, path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         _ = iter(content["state_dict"])
     except Exception as error:  # a garbled file makes the reader raise anything
-        fail(f"`--from {place}`: {path} cannot be read: {unreadable(path, error)}")
+        fail(f"`{named}`: {path} cannot be read: {unreadable(path, error)}")
     return content
 
 
-def warn_if_early(place: str, config: dict[str, Any], last: dict[str, Any]) -> None:
+def warn_if_early(named: str, config: dict[str, Any], last: dict[str, Any]) -> None:
     """Warn, in the first process, of a checkpoint from before the last epoch that was planned.
 
     Args:
-        place: What `--from` was given.
+        named: What was typed to name the run.
         config: The run's configuration.
         last: Its last checkpoint.
     """
@@ -195,7 +199,7 @@ def warn_if_early(place: str, config: dict[str, Any], last: dict[str, Any]) -> N
     completed = loop["epoch_progress"]["current"]["processed"]
     if completed < planned:
         warnings.warn(
-            f"`--from {place}`: its training is not finished, {completed} of {planned} epochs are "
+            f"`{named}`: its training is not finished, {completed} of {planned} epochs are "
             "completed",
             stacklevel=2,
         )

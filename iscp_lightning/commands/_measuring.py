@@ -163,7 +163,7 @@ def load_network(place: str, data: ImageDataModule, option: str = "classifiers")
     if not Path(place).is_file():
         if not Path(place).is_dir():
             fail(f"`--{option} {place}` is neither a run folder nor a weights file")
-        given = read_earlier(place).classifier
+        given = read_earlier(place, f"--{option} {place}").classifier
     network, weights = given["classifier"], given.get("weights")
     if isinstance(network, dict):  # one that no table knows
         parser = Parser()

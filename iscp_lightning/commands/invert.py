@@ -33,6 +33,7 @@ from typing import Any
 from torch import Tensor
 
 from iscp_lightning.arguments import Parser
+from iscp_lightning.classifiers.checkpoints import require_class_names
 from iscp_lightning.commands._earlier import Earlier, read_checkpoint, read_earlier
 from iscp_lightning.commands._experiment import Experiment
 from iscp_lightning.commands._measuring import (
@@ -58,7 +59,7 @@ from iscp_lightning.runs import is_dry, may_write, provenance, save_figure
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
     """Return the measuring on the images of the first inversion."""
     if earlier is None and arguments and not arguments[0].startswith("-"):
-        earlier = read_earlier(arguments[0])
+        earlier = read_earlier(arguments[0], f"invert {arguments[0]}")
     return configuration(earlier)
 
 
@@ -104,8 +105,8 @@ def invert(
         shown: dict[str, Examined] = {}
         measures: dict[str, dict[str, Tensor]] = {}
         left_out: dict[str, None] = {}
+        count = min(DRY_IMAGES if is_dry(trainer) else images, len(data.test_images))
         for name, module in modules.items():
-            count = DRY_IMAGES if is_dry(trainer) else images
             examined = module.examined(data, count, means=True)
             shown[name] = examined.first(SHOWN)
             if len(modules) > 1:
@@ -139,7 +140,7 @@ def invert(
             lines=[*lines_of(records), *left_out],
             provenance=provenance(
                 inversions={name: module.inverted for name, module in modules.items()},
-                images=images,
+                images=count,
                 analyses=sorted({str(record.about["analysis"]) for record in records}),
             ),
         )
@@ -156,7 +157,7 @@ def load_inversion(place: str, data: ImageDataModule) -> FeedforwardInversionMod
         SystemExit: with a message, if the run trained something else.
         ValueError: if its classifier is not there any more, or does not fit the data.
     """
-    earlier = read_earlier(place)
+    earlier = read_earlier(place, f"invert {place}")
     kind = earlier.model["class_path"].rpartition(".")[2]
     if kind != FeedforwardInversionModule.__name__ or earlier.checkpoint is None:
         fail(
@@ -171,7 +172,9 @@ def load_inversion(place: str, data: ImageDataModule) -> FeedforwardInversionMod
     module: FeedforwardInversionModule = parser.instantiate(
         parser.parse_object({"model": given})
     ).model
-    content = read_checkpoint(place, Path(earlier.checkpoint))
+    for name, file in module.files.items():
+        require_class_names(name, file, data.class_names)
+    content = read_checkpoint(f"invert {place}", Path(earlier.checkpoint))
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
     return module.eval()

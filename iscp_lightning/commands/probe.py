@@ -61,7 +61,7 @@ from iscp_lightning.probes.report import (
     overview,
     records_of,
 )
-from iscp_lightning.probes.saliency import Method, Of, randomised
+from iscp_lightning.probes.saliency import Method, Of, randomised, require_map
 from iscp_lightning.probes.style import Stylised, judge_style
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import atomic_path, is_dry, may_write, provenance, save_figure
@@ -75,7 +75,7 @@ def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
     """Return the measuring on the images of `--from`, else of the first classifier if it says."""
     place = typed("classifiers", arguments)
     if earlier is None and place and Path(place).exists():
-        earlier = read_earlier(place)
+        earlier = read_earlier(place, f"--classifiers {place}")
         if not any(item.partition("=")[0] in IMAGES_FROM for item in arguments):
             require_images("classifiers", earlier)
     return configuration(earlier)
@@ -148,8 +148,13 @@ def probe(
     def measure() -> Findings:
         found: dict[str, Probed] = {}
         mapped: dict[str, Mapped] = {}
-        for name, network in networks.items():
-            subject = Subject.of(network, data, trainer.strategy.root_device, show)
+        subjects = {
+            name: Subject.of(network, data, trainer.strategy.root_device, show)
+            for name, network in networks.items()
+        }
+        for subject in subjects.values() if maps else ():
+            require_map(subject, saliency, saliency_of)
+        for name, subject in subjects.items():
             found[name] = measurement.probe(subject)
             if maps:
                 mapped[name] = measure_maps(

@@ -27,7 +27,7 @@ from iscp_lightning.data import Augmentation, Batch
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.objects import factors_of
 from iscp_lightning.data.splits import stratified_choice
-from iscp_lightning.internals import expects_all_gradients, take_loader_from
+from iscp_lightning.internals import take_loader_from
 from iscp_lightning.inversion.analyses.reconstruction import Reconstruction
 from iscp_lightning.inversion.architecture import Architecture
 from iscp_lightning.inversion.augmentation import Policy, augment, require_policies
@@ -53,6 +53,7 @@ from iscp_lightning.inversion.given import (
 )
 from iscp_lightning.inversion.inverter import Inverter
 from iscp_lightning.inversion.losses import Weights, discriminator_hinge
+from iscp_lightning.inversion.processes import require_processes
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry, may_write, provenance, save_figure
 from iscp_lightning.seeds import named_generator
@@ -100,6 +101,7 @@ class FeedforwardInversionModule(L.LightningModule):
 
     Attributes:
         inverted: SHA-256 of the inverted classifier.
+        files: Those of `classifier` and `judge` whose classes must be the data's.
 
     Raises:
         ValueError: if an option is out of range, or no stages lead to the size of the images.
@@ -144,7 +146,7 @@ class FeedforwardInversionModule(L.LightningModule):
             )
         self._frozen = (frozen,)  # a tuple hides it: no checkpoint holds it
         files = {"judge": judge} | ({} if other_classes else {"classifier": weights or classifier})
-        self._files = {name: file for name, file in files.items() if isinstance(file, str)}
+        self.files = {name: file for name, file in files.items() if isinstance(file, str)}
         self._judge: tuple[nn.Module, ...] = ()
         self.num_classes = num_classes
         self.image_size = image_size
@@ -229,8 +231,8 @@ class FeedforwardInversionModule(L.LightningModule):
         """Move the classifier to the device, and read what it says of the training images.
 
         Raises:
-            MisconfigurationException: for other data than an ImageDataModule, or a Trainer
-                precision other than fp32 and bf16.
+            MisconfigurationException: for other data than an ImageDataModule, a Trainer precision
+                other than fp32 and bf16, or as `require_processes`.
             ValueError: if there is a batch of one image, a logit is NaN or infinite, or a file says
                 that the classifier or the judge knows other classes than the data.
         """
@@ -239,14 +241,11 @@ class FeedforwardInversionModule(L.LightningModule):
                 f"`trainer.precision` must be 32-true or bf16-mixed for {type(self).__name__}, "
                 f"got {self.trainer.precision}"
             )
-        if stage == "fit" and expects_all_gradients(self.trainer):
-            raise MisconfigurationException(
-                "generator and discriminator take turns: several processes need "
-                "`--trainer.strategy ddp_find_unused_parameters_true`"
-            )
+        if stage == "fit":
+            require_processes(self.trainer)
         frozen = self._frozen[0].to(self.trainer.strategy.root_device)
         data = self._data
-        for name, file in self._files.items():
+        for name, file in self.files.items():
             require_class_names(name, file, data.class_names)
         if stage == "test":
             take_loader_from(self.trainer.test_loop, self)

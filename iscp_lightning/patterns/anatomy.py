@@ -31,12 +31,16 @@ class Compared(NamedTuple):
     """A measure of K patterns at S sizes beside what chance alone would give; NaN: undefined.
 
     Attributes:
-        values: (K, S) float64.
-        chance: (K, S) float64.
+        values: (K, S) float64; (K,) of what has nothing to do with the size.
+        chance: Likewise.
     """
 
     values: Tensor
     chance: Tensor
+
+    def at(self, size: int) -> Compared:
+        """Return it for the size of this number, (K,) each."""
+        return Compared(*(part[:, size] if part.dim() == 2 else part for part in self))
 
 
 def pixel_measures(
@@ -68,12 +72,17 @@ def pixel_measures(
         found["overlap_within_class"] = Compared(alike.within, chance)
         found["overlap_between_classes"] = Compared(alike.between, chance)
         by_size.append(found)
-    return {
+    found = {
         name: Compared(
             *(torch.stack(part, 1) for part in zip(*(f[name] for f in by_size), strict=True))
         )
         for name in by_size[0]
     }
+    if "mask" in winners.variables:
+        corners = corner_region(winners.masks.shape[1:]).expand(len(winners), -1, -1)
+        mass = share_within(winners.masks, corners)
+        found["corner_mass"] = Compared(mass, corners.double().mean((1, 2)))
+    return found
 
 
 def success_measures(
@@ -158,9 +167,8 @@ def _of_pixels(
     number, largest = torch.tensor([by_chance[n] for n in counts], dtype=torch.float64).T
     expected = [chance_connectedness(n, shape) for n in counts]
     edges = zip(winners.cut_from.split(1), counts, strict=True)
-    corners = corner_region(shape).expand_as(selected)
     regions = {
-        "corner_share": corners,
+        "corner_share": corner_region(shape).expand_as(selected),
         "edge_share": torch.cat([edge_region(*each) for each in edges]),
     }
     if objects is not None:
@@ -176,9 +184,6 @@ def _of_pixels(
             for name, region in regions.items()
         },
     }
-    if "mask" in winners.variables:
-        mass = share_within(winners.masks, corners)
-        found["corner_mass"] = Compared(mass, found["corner_share"].chance)
     found["edge_share"] = Compared(  # a white canvas has no edges
         *(
             torch.where(winners.canvas_indices != WHITE, part, torch.nan)

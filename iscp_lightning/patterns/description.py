@@ -55,27 +55,20 @@ class Description:
 
         The means' intervals are over the classes of this one search.
         """
-        named = {
-            prefix + name: part
-            for name, compared in self.measures.items()
-            for prefix, part in zip(("", "chance_"), compared, strict=True)
-        }
-        means = [
-            Record(f"mean_{name}", value, {"pattern_size": size}, (low, high))
-            for name, values in named.items()
-            for size, value, (low, high) in zip(
-                self.pattern_sizes,
-                values.nanmean(0).tolist(),
-                mean_interval(values).tolist(),
-                strict=True,
-            )
-        ]
-        return means + [
-            Record(name, value, {"pattern_size": size, "class": of})
-            for name, values in named.items()
-            for of, row in zip(self.class_names, values.tolist(), strict=True)
-            for size, value in zip(self.pattern_sizes, row, strict=True)
-        ]
+        sizes = [{"pattern_size": size} for size in self.pattern_sizes]
+        means, of_classes = [], []
+        for name, compared in self.measures.items():
+            for prefix, part in zip(("", "chance_"), compared, strict=True):
+                columns, about = (part, sizes) if part.dim() == 2 else (part.unsqueeze(1), [{}])
+                ends = mean_interval(columns).tolist()
+                for facts, values, (low, high) in zip(about, columns.T, ends, strict=True):
+                    mean = float(values.nanmean())
+                    means.append(Record(f"mean_{prefix}{name}", mean, facts, (low, high)))
+                    of_classes += [
+                        Record(prefix + name, value, {**facts, "class": of})
+                        for of, value in zip(self.class_names, values.tolist(), strict=True)
+                    ]
+        return means + of_classes
 
     @property
     def lines(self) -> list[str]:
@@ -85,7 +78,7 @@ class Description:
             head = [f"patterns of {100 * size:g} %", "mean", "by chance", "lowest", "highest"]
             rows: list[list[str | float]] = []
             for name, compared in self.measures.items():
-                values, chance = (part[:, column] for part in compared)
+                values, chance = compared.at(column)
                 defined = int((~values.isnan()).sum())
                 order = values.argsort()[:defined].tolist()  # NaN comes last
                 ends = [f"{values[i]:.3f} {self.class_names[i]}" for i in order[:1] + order[-1:]]

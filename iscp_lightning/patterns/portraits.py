@@ -31,9 +31,9 @@ def measure_figures(description: Description) -> dict[str, Figure]:
     classes = list(description.class_names)[:SHOWN_CLASSES]
     drawn = {}
     for column, size in enumerate(description.pattern_sizes):
-        measures = [description.measures[name] for name in names]
-        values = torch.stack([each.values[: len(classes), column] for each in measures], 1)
-        chance = torch.stack([each.chance[:, column].nanmean() for each in measures])
+        measures = [description.measures[name].at(column) for name in names]
+        values = torch.stack([each.values[: len(classes)] for each in measures], 1)
+        chance = torch.stack([each.chance.nanmean() for each in measures])
         drawn[f"description_{100 * size:g}"] = figures.value_matrix(
             torch.cat([chance[None], values]).numpy(),
             row_labels=["by chance", *classes],

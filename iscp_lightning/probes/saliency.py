@@ -120,6 +120,12 @@ def saliency_maps(
     return result
 
 
+def require_map(subject: Subject, method: Method = "smoothgrad", of: Of = "loss") -> None:
+    """Raise a ValueError, before more is measured, if the first test image has no finite map."""
+    first = next(iter(subject.batches(torch.tensor([0]))))
+    saliency_maps(subject, first.image, first.label.cpu(), method, samples=1, of=of)
+
+
 @torch.no_grad()
 def _network(subject: Subject, some: Tensor) -> nn.Module:
     """Return the fast copy if it computes the same up to rounding, else the frozen one."""

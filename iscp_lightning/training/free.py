@@ -25,10 +25,11 @@ class FreeModule(MadryModule):
         classifier: As for NaturalModule.
         replays: Updates per batch.
         kwargs: As for MadryModule; `attack` must be PGD, and only its `epsilon` and `norm` count
-            for the images.
+            for the images. There is no batch to leave clean (`alternate`), and the classifier is in
+            train mode, whatever `attack_in_eval_mode` says: its update and the images' are one.
 
     Raises:
-        ValueError: if `replays` is below 1, or `attack` is none with a ball.
+        ValueError: if `replays` is below 1, `attack` has no ball, or `alternate` is asked for.
     """
 
     attack: PGD
@@ -47,6 +48,8 @@ class FreeModule(MadryModule):
             raise ValueError(
                 f"`attack` must be PGD, since free training steps in a ball, got {self.attack}"
             )
+        if self.alternate:
+            raise ValueError("`alternate` must be false: free training replays every batch")
         self.replays = replays
         self.automatic_optimization = False
 

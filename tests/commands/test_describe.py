@@ -46,7 +46,7 @@ def results(run: str) -> dict:
 
 def values(run: str) -> dict[tuple, float]:
     return {
-        (r["measure"], r["pattern_size"], r.get("class")): r["value"]
+        (r["measure"], r.get("pattern_size"), r.get("class")): r["value"]
         for r in results(run)["records"]
     }
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from iscp_lightning.classifiers import create_classifier, save_classifier
+from iscp_lightning.classifiers import create_classifier, load_classifier, save_classifier
 from iscp_lightning.cli import main
+from iscp_lightning.data import Shapes
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = str(ROOT / "checkpoints" / "shapes_resnet20.safetensors")
@@ -118,7 +119,19 @@ def test_other_runs_are_refused(capsys):
     assert "`invert` takes the runs of inversions" in _refused(capsys, "--images", "5")
     said = _refused(capsys, "runs/a", "runs/a")
     assert "inversions must differ from each other, got runs/a runs/a" in said
-    assert "`--from runs/none` is neither a run folder" in _refused(capsys, "runs/none")
+    assert "`invert runs/none` is neither a run folder" in _refused(capsys, "runs/none")
+    assert not Path("runs/no").exists()
+
+
+def test_images_of_other_classes_than_the_inverted_classifier_knows_are_refused(capsys):
+    weights = load_classifier(WEIGHTS)
+    save_classifier("named.safetensors", weights, class_names=list(Shapes().class_names))
+    config = ["-c", str(ROOT / "configs" / "experiment" / "invert_shapes.yaml"), *QUIET]
+    sizes = ["--data.source.train_count", "60", "--data.source.test_count", "40"]
+    sizes += ["--model.architecture.width", "1", "--trainer.max_epochs", "1"]
+    main(["fit", *config, "--model.classifier", "named.safetensors", *sizes, "--run", "named"])
+    said = _refused(capsys, "runs/named", "--data.source.labels", "texture", "--run", "no")
+    assert "`classifier`=named.safetensors knows other classes (circle, square, triangle" in said
     assert not Path("runs/no").exists()
 
 

@@ -12,6 +12,8 @@ from iscp_lightning.cli import main
 from iscp_lightning.commands.probe import courses
 from iscp_lightning.data import Shapes
 from iscp_lightning.probes.adain import StyleNetwork, decoder_of, encoder_of
+from iscp_lightning.probes.measurement import ShapeAndTexture
+from iscp_lightning.probes.saliency import require_map
 from iscp_lightning.probes.style_files import save_style_network
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +122,17 @@ def test_maps_are_compared_with_patterns_of_the_same_classifier(capsys):
     assert {"saliency_overlap", "chance_saliency_overlap"} <= {r["measure"] for r in records}
     said = refused(capsys, "--classifiers", "runs/n1", *few)
     assert "`--patterns`: those given for n1 were searched in another classifier" in said
+
+
+@pytest.mark.usefixtures("_runs")
+def test_a_network_without_maps_is_refused_before_anything_is_measured(capsys, monkeypatch):
+    def refuse(subject, *_):
+        require_map(subject, "none")
+
+    monkeypatch.setattr("iscp_lightning.commands.probe.require_map", refuse)
+    monkeypatch.setattr(ShapeAndTexture, "probe", lambda *_: pytest.fail("measured"))
+    few = ["--classifiers", "runs/n0", *CPU, "--images", "10", "--maps", "1"]
+    assert "`method` must be one of" in refused(capsys, *few)
 
 
 @pytest.mark.usefixtures("_runs")

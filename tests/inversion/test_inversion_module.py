@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from small import small_data, small_module
 from torch import nn
 from trainers import quiet_trainer
@@ -16,10 +17,12 @@ from iscp_lightning.classifiers import classifier_hash, create_classifier, save_
 from iscp_lightning.data import Augmentation, Shapes
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import MemoryImages
+from iscp_lightning.internals import syncs_batch_norm
 from iscp_lightning.inversion import given
 from iscp_lightning.inversion.collapse import CollapseWatch
 from iscp_lightning.inversion.losses import Weights
 from iscp_lightning.inversion.module import FeedforwardInversionModule
+from iscp_lightning.inversion.processes import require_processes
 from iscp_lightning.ranks import gather
 
 FAST = {
@@ -156,6 +159,28 @@ def test_a_strategy_that_waits_for_all_gradients_is_refused(tmp_path: Path):
     trainer = quiet_trainer(tmp_path, max_epochs=1, devices=2, strategy="ddp_fork")
     with pytest.raises(Exception, match=r"trainer\.strategy ddp_find_unused_parameters_true"):
         trainer.fit(small_module(), datamodule=small_data(batch_size=7))
+
+
+@pytest.mark.parametrize(("device", "processes"), [("cuda", 2), ("cuda", 1), ("cpu", 2)])
+@pytest.mark.parametrize("synchronised", [True, False])
+def test_gpus_must_normalise_together(device, processes, synchronised):
+    strategy = SimpleNamespace(
+        root_device=torch.device(device),
+        _ddp_kwargs={"find_unused_parameters": True},
+        _layer_sync=object() if synchronised else None,
+    )
+    trainer: Any = SimpleNamespace(strategy=strategy, world_size=processes)
+    if (device, processes, synchronised) == ("cuda", 2, False):
+        with pytest.raises(MisconfigurationException, match=r"trainer\.sync_batchnorm true"):
+            require_processes(trainer)
+    else:
+        require_processes(trainer)
+
+
+def test_the_trainer_says_whether_it_normalises_together(tmp_path: Path):
+    for wanted in (True, False):
+        trainer = quiet_trainer(tmp_path, devices=2, strategy="ddp_fork", sync_batchnorm=wanted)
+        assert syncs_batch_norm(trainer) == wanted
 
 
 @pytest.mark.parametrize(

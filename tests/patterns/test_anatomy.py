@@ -66,8 +66,10 @@ def test_pixels_of_the_winners_by_hand():
 def test_the_mass_of_a_mask_is_that_of_all_its_pixels():
     mask = CORNER + 0.25 * MIDDLE.float()
     patterns = pattern_set([mask], [0])
-    found, chance = values(pixel_measures(patterns, [SIZE]), "corner_mass")
-    assert (found, chance) == ([pytest.approx(4 / 5)], [0.25])
+    mass = pixel_measures(patterns, [SIZE, 0.5])["corner_mass"]
+    assert mass.values.tolist() == [pytest.approx(4 / 5)]
+    assert mass.chance.tolist() == [0.25]
+    assert mass.at(1).values.tolist() == mass.values.tolist()
     kept = {"kept": torch.stack([mask]).expand(1, 5, 8, 8)}
     of_area = {"name": "AreaConstrained"}
     areas = pattern_set([mask], [0], variables=kept, means={}, settings={"variant": of_area})

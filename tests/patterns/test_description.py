@@ -131,6 +131,9 @@ def test_everything_together():
     ]
     assert found.measures["predictive_power"].values.tolist() == [[1]]
     assert found.measures["corner_share"].values.tolist() == [[8 / 50]]
+    both = describe_patterns(subject, patterns, [0.25, 0.5], torch.arange(1, 20), attention=False)
+    named = [record.about for record in both.records if record.measure == "corner_mass"]
+    assert named == [{"class": "light"}]  # whatever the size
 
 
 def test_a_network_without_convolution_is_refused_before_anything_is_measured(monkeypatch):

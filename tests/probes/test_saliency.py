@@ -7,7 +7,7 @@ from toys import Linear, subject_of
 
 from iscp_lightning.classifiers import classifier_hash, create_classifier
 from iscp_lightning.data import MemoryImages
-from iscp_lightning.probes.saliency import displayed, randomised, saliency_maps
+from iscp_lightning.probes.saliency import displayed, randomised, require_map, saliency_maps
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(5, 3, 8, 8, generator=GENERATOR)
@@ -156,6 +156,9 @@ def test_a_map_that_is_not_finite_is_named():
     images[2, 0, 0, 0] = 0
     with pytest.raises(ValueError, match="not finite, first image 2 of class 2: the classifier's"):
         saliency_maps(subject_of(Roots(), STORED), images, LABELS, "gradient")
+    require_map(subject_of(Roots(), MemoryImages(images[:2], LABELS[:2])), "gradient")
+    with pytest.raises(ValueError, match="not finite, first image 0"):
+        require_map(subject_of(Roots(), MemoryImages(images[2:], LABELS[2:])), "gradient")
 
 
 def test_displayed_maps_by_hand():

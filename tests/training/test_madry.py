@@ -247,6 +247,8 @@ def test_a_flow_is_evaluated_under_the_same_flow_and_has_no_ball_for_free_traini
     assert MadryModule(network(), attack=flow, evaluation_attack=WEAK).evaluation_attack is WEAK
     with pytest.raises(ValueError, match=r"`attack` must be PGD, .* got StAdv"):
         FreeModule(network(), attack=flow)
+    with pytest.raises(ValueError, match="`alternate` must be false"):
+        FreeModule(network(), alternate=True)
 
 
 def test_free_training_replays_every_batch_and_keeps_the_budget(tmp_path):
