@@ -260,6 +260,8 @@ def inversions() -> dict[str, list[str]]:
             network = f"runs/{kind}_{seed}/checkpoints/{checkpoint}"
             made[f"invert_{kind}_{seed}"] = inversion(network, seed)
             asked[f"asked_{kind}_{seed}"] = ask(f"{kind}_{seed}")
+        for kind in ("natural", "adversarial"):
+            asked[f"seen_{kind}_{seed}"] = ask(f"{kind}_{seed}", ["Factors"])
     for name in ONE_A_TARGET:
         target, (trigger, place) = TRIGGERS[name]
         shown = f"{{trigger: {{name: {trigger}, place: {place}}}, target: {target}}}"

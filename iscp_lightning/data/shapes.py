@@ -40,7 +40,7 @@ class DrawnShapes(NamedTuple):
 
 
 class ShapeFactors(NamedTuple):
-    """What each picture is drawn from besides its shape and its texture; all float32.
+    """What each picture is drawn from besides its texture; float32 unless said otherwise.
 
     Attributes:
         x: Centre of the shape in pixels from the centre of the first column to the right, (N,).
@@ -51,6 +51,7 @@ class ShapeFactors(NamedTuple):
             noise that are laid over them.
         first: RGB of the texture's first colour in [0, 1], (N, 3).
         second: Likewise of its second one, which the texture `plain` does not show.
+        shape: Index into `SHAPES`, int64, (N,).
     """
 
     x: Tensor
@@ -60,6 +61,7 @@ class ShapeFactors(NamedTuple):
     background: Tensor
     first: Tensor
     second: Tensor
+    shape: Tensor
 
 
 def draw_shapes(
@@ -202,7 +204,7 @@ def _draw(
         factors.append(drawn_from)
     joined = (torch.from_numpy(np.concatenate(each)) for each in zip(*factors, strict=True))
     drawn = DrawnShapes(*map(torch.from_numpy, (images, labels, textures)))
-    return drawn, torch.from_numpy(objects), ShapeFactors(*joined)
+    return drawn, torch.from_numpy(objects), ShapeFactors._make([*joined, drawn.labels])
 
 
 def _paint(

@@ -176,7 +176,8 @@ def test_masks_can_be_drawn_anew_from_the_factors() -> None:
 def test_factors_tell_the_colours() -> None:
     drawn = draw_shapes(400, seed=2, texture_correlation=1)
     masks, factors = shape_masks(400, seed=2), shape_factors(400, seed=2)
-    assert all(each.dtype == torch.float32 for each in factors)
+    assert torch.equal(factors.shape, drawn.labels)
+    assert {each.dtype for each in factors[:-1]} == {torch.float32}
     for i, texture in enumerate(drawn.textures):
         pixels, inside = drawn.images[i].float() / 255, masks[i]
         # noise and slope, which are at most 0.16 either way, leave the median about where it is

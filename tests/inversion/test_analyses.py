@@ -18,7 +18,8 @@ def _examined(**settings):
     numbers = [torch.rand(12) for _ in range(4)]
     colours = [torch.rand(12, 3) for _ in range(3)]
     means = torch.rand(3, 3, 16, 16)
-    settings |= {"factors": ShapeFactors(*numbers, *colours), "class_means": means}
+    factors = ShapeFactors(*numbers, *colours, shape=torch.arange(12) % 10)
+    settings |= {"factors": factors, "class_means": means}
     examined = examined_colours(12, **settings)
     examined.subject.images.labels[1] = 2  # taken for 1
     return examined

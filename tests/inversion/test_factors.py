@@ -6,9 +6,11 @@ import pytest
 import torch
 from small import examined_colours
 
+from iscp_lightning.data.drawing import SHAPES, TEXTURES
 from iscp_lightning.data.shapes import ShapeFactors, draw_shapes, shape_factors
 from iscp_lightning.inversion.analyses import Factors
-from iscp_lightning.inversion.analyses.factors import estimates, within
+from iscp_lightning.inversion.analyses.factors import within
+from iscp_lightning.inversion.estimates import estimates
 from iscp_lightning.inversion.regression import explained, predicted_by_lines
 
 COUNT = 60
@@ -19,7 +21,7 @@ def _factors(background):
     draws = torch.Generator().manual_seed(1)
     numbers = [torch.randn(len(background), generator=draws) for _ in range(4)]
     colours = [torch.rand(len(background), 3, generator=draws) for _ in range(2)]
-    return ShapeFactors(*numbers, background, *colours)
+    return ShapeFactors(*numbers, background, *colours, torch.arange(len(background)) % 10)
 
 
 def _of(examined):
@@ -41,7 +43,7 @@ def test_a_square_is_found_where_it_is():
     images[0, :, 4:8, 10:14] = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
     images[1] = torch.tensor([0.2, 0.4, 0.6])[:, None, None]
     images[2, 0, 18:, :] = 1  # a part of the border
-    found = estimates(images)
+    found = estimates(images, torch.tensor([1, 1, 0]))
     assert found["x"][:, 0].tolist() == [11.5, 7.5, 7.5]
     assert found["y"][:, 0].tolist() == [5.5, 9.5, 18.5]
     assert found["radius"][:, 0].tolist() == pytest.approx([4, 0, 32**0.5])
@@ -52,10 +54,26 @@ def test_a_square_is_found_where_it_is():
 
 def test_drawn_shapes_are_seen_as_they_were_drawn():
     drawn, factors = draw_shapes(300, seed=5), shape_factors(300, seed=5)
-    for name, seen in estimates(drawn.images / 255).items():
-        truth = within(getattr(factors, name).reshape(300, -1), drawn.labels)
-        share, _ = explained(truth, predicted_by_lines(within(seen, drawn.labels), truth))
+    known = factors._asdict()
+    plain = (drawn.textures == TEXTURES.index("plain")).unsqueeze(1)
+    known["color"] = torch.where(plain, factors.first, (factors.first + factors.second) / 2)
+    for name, seen in estimates(drawn.images / 255, factors.shape).items():
+        shown = seen.isfinite().all(1)
+        labels = drawn.labels[shown]
+        truth = within(known[name].reshape(300, -1)[shown], labels)
+        share, _ = explained(truth, predicted_by_lines(within(seen[shown], labels), truth))
         assert share > 0.9, name
+
+
+def test_a_turn_is_measured_in_radians_from_the_shape_as_it_is():
+    drawn, factors = draw_shapes(400, size=64, seed=6), shape_factors(400, size=64, seed=6)
+    seen = estimates(drawn.images / 255, factors.shape)["rotation"][:, 0]
+    discs = torch.tensor([SHAPES.index("circle"), SHAPES.index("ring")])
+    turnless = torch.isin(factors.shape, discs)
+    assert torch.equal(seen.isnan(), turnless)
+    away = (seen - factors.rotation)[~turnless].abs()
+    assert away.median() < 0.02
+    assert away.quantile(0.95) < 0.1
 
 
 def test_a_mean_colour_holds_the_background_and_nothing_else():
@@ -67,7 +85,8 @@ def test_a_mean_colour_holds_the_background_and_nothing_else():
     for name in ("x", "y", "radius", "rotation", "first", "second"):
         assert found["decodable", name].value < 0.3
     assert found["kept", "x"].value < 0.3
-    assert ("kept", "rotation") not in found
+    assert found["kept", "rotation"].value < 0.3  # there is no object
+    assert ("kept", "first") not in found
     low, high = found["decodable", "background"].interval
     assert low <= found["decodable", "background"].value <= high
 

@@ -15,24 +15,24 @@ from iscp_lightning.inversion.analysis import (
     rows_of,
     side_by_side,
 )
+from iscp_lightning.inversion.estimates import estimates, objects_in
 from iscp_lightning.inversion.examined import Examined
 from iscp_lightning.inversion.regression import explained, predicted_by_lines, predicted_by_ridge
 from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.records import Record
 
 FEWEST = 3  # images, for a regression
-THRESHOLD = 0.3  # Euclidean distance in RGB from the border's colour, beyond its noise and slope
 
 
 class Factors(Analysis):
     """Asks for the factors that images were drawn from: see `ShapeFactors`.
 
-    Records of each `factor`, whose channels are pooled:
+    Records of each `factor`, whose channels are pooled; `color` is the mean of the texture's two:
 
     - `decodable`: R^2 of ridge regression from the raw vectors, on images it was not fitted to.
     - `kept`: the squared correlation, within classes, of the factor with what `estimates` finds in
       reconstructions; `ceiling`: the same of the originals. A shape's outline moves its centre and
-      changes its area; classes share neither. Not of rotation and the texture's colours.
+      changes its area; classes share neither. Not of `first` and `second`, the texture's colours.
     - `left_open`: the standard deviation of the estimate over noise, for one and the same vector,
       in units of its standard deviation over the originals, within classes; of the same factors.
 
@@ -62,19 +62,27 @@ class Factors(Analysis):
             name: values[examined.indices].reshape(len(examined.indices), -1)
             for name, values in examined.factors._asdict().items()
         }
+        shapes = truth.pop("shape").squeeze(1)
+        plain = truth["second"].isnan()
+        truth["color"] = torch.where(plain, truth["first"], (truth["first"] + truth["second"]) / 2)
         vectors = examined.answers.vectors
         found = [self.decodable(name, vectors, values) for name, values in truth.items()]
-        given, kept = estimates(examined.images), estimates(examined.reconstructions)
-        draws = [estimates(examined.drawn(draw)) for draw in range(1, self.samples + 1)]
-        labels = examined.labels
-        for name in given:
-            factor = within(truth[name], labels)
-            for measure, seen in (("kept", kept[name]), ("ceiling", given[name])):
-                lines = predicted_by_lines(within(seen, labels), factor)
-                found.append(self.share(measure, name, factor, lines))
-            noise = torch.stack([drawn[name] for drawn in draws]).double().var(0).sum(1)
-            found.append(self.left_open(name, noise, within(given[name], labels), labels))
         pictures = [examined.images, examined.reconstructions]
+        given, kept = (estimates(each, shapes) for each in pictures)
+        draws = [estimates(examined.drawn(draw), shapes) for draw in range(1, self.samples + 1)]
+        for name in given:
+            shown = (truth[name] + given[name]).isfinite().all(1)
+            if shown.sum() < FEWEST:
+                about = {"analysis": self.name, "factor": name}
+                found += [Record(each, nan, about) for each in ("kept", "ceiling", "left_open")]
+                continue
+            labels = examined.labels[shown]
+            factor = within(truth[name][shown], labels)
+            for measure, seen in (("kept", kept[name]), ("ceiling", given[name])):
+                lines = predicted_by_lines(within(seen[shown], labels), factor)
+                found.append(self.share(measure, name, factor, lines))
+            noise = torch.stack([drawn[name][shown] for drawn in draws]).double().var(0).sum(1)
+            found.append(self.left_open(name, noise, within(given[name][shown], labels), labels))
         masks = [
             objects_in(each[:SHOWN]).float()[:, None].expand(-1, 3, -1, -1) for each in pictures
         ]
@@ -111,37 +119,3 @@ def within(values: Tensor, labels: Tensor) -> Tensor:
     values, classes = values.double(), int(labels.max()) + 1
     sums = values.new_zeros(classes, values.shape[1]).index_add_(0, labels, values)
     return values - (sums / labels.bincount(minlength=classes).unsqueeze(1))[labels]
-
-
-def background_of(images: Tensor) -> Tensor:
-    """Return the median colour of the border of images (N, 3, H, W), (N, 3)."""
-    border = torch.ones(images.shape[2:], dtype=torch.bool)
-    border[1:-1, 1:-1] = False
-    return images[:, :, border].median(2).values
-
-
-def objects_in(images: Tensor) -> Tensor:
-    """Return where images (N, 3, H, W) are far from their background's colour, bool (N, H, W)."""
-    distances: Tensor = (images - background_of(images)[..., None, None]).norm(dim=1)
-    return distances > THRESHOLD
-
-
-def estimates(images: Tensor) -> dict[str, Tensor]:
-    """Return what is seen of the factors of images with one object before an even background.
-
-    The object is where the colour is far from the background's, which is the median of the border
-    (`background`, (N, 3)); `x` and `y` are the centre of its pixels, (N, 1), as in `ShapeFactors`,
-    and the middle of the image where there are none; `radius` is the root of their number, (N, 1).
-
-    Args:
-        images: float (N, 3, H, W) in [0, 1].
-    """
-    height, width = images.shape[2:]
-    objects = objects_in(images)
-    area = objects.sum((1, 2))
-    found = {"background": background_of(images), "radius": area.sqrt().unsqueeze(1)}
-    for name, size, other in (("x", width, 1), ("y", height, 2)):
-        sums = (objects.sum(other) * torch.arange(size)).sum(1)
-        centre = torch.where(area > 0, sums / area.clamp(min=1), (size - 1) / 2)
-        found[name] = centre.unsqueeze(1)
-    return found
