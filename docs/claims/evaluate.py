@@ -133,6 +133,11 @@ def table(claims: Sequence[Mapping[str, Any]], stored: Stored) -> list[str]:
     ]
 
 
+def untested(claims: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a list of what was not tested, and why."""
+    return ["Not tested:", "", *(f"- {each['where']}: {each['why']}." for each in claims), ""]
+
+
 def networks(stored: Stored) -> list[str]:
     """Return a table of the networks' accuracies."""
     lines = ["| network | accuracy | ASR | accuracy under the training's attack |"]
@@ -216,22 +221,21 @@ def document(stored: Stored) -> str:
         "",
         *table(claims["paper"], stored),
         "",
-        "Not tested:",
-        "",
-        *(f"- {each['where']}: {each['why']}." for each in claims["untested"]),
-        "",
+        *untested(claims["untested"]),
         "## Shape or texture: claims of Zhang and Zhu 2019",
         "",
         "Theirs are ResNet-18 on Caltech-256 and others; only abstract and code were at hand.",
         "",
         *table(claims["probes"], stored),
         "",
+        *untested(claims["untested_probes"]),
         "## What is still in the logits: claims of Teterwak et al. 2021",
         "",
         "Theirs are ResNet-152 on ImageNet; of the paper only the abstract was at hand.",
         "",
         *table(claims["inversions"], stored),
         "",
+        *untested(claims["untested_inversions"]),
         "## Ours",
         "",
         *table(claims["ours"], stored),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 COARSEST = 4  # pixels a side of the generator's first map
-STAGES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {  # BigGAN's, by side of the images
+STAGES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {  # by side; BigGAN's, D's at 32 not
     32: ((4, 4, 4, 4), (4, 4, 4, 4)),
     64: ((16, 16, 8, 4, 2), (1, 2, 4, 8, 16)),
     128: ((16, 16, 8, 4, 2, 1), (1, 2, 4, 8, 16, 16)),
@@ -16,6 +16,8 @@ STAGES: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {  # BigGAN's, by s
 @dataclass(frozen=True)
 class Architecture:
     """Sizes of generator and discriminator, by default those of BigGAN (Brock et al. 2019).
+
+    For 32 x 32 the discriminator halves its maps once more than BigGAN's for CIFAR-10.
 
     Stages are multiples of the width: the generator's are the channels of its maps from 4 x 4 on,
     each of twice the side of the one before; the discriminator's go the other way.

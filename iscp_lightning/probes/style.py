@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from iscp_lightning.classifiers.frozen import full_fp32
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 TEXTURES = "textures"
 OTHER_CLASSES = "other_classes"
+PATCHES = "patches"
+OF_IMAGES = OTHER_CLASSES, PATCHES
 DRAWN = 1000  # textures, where nothing else is asked for
 JUDGED_TOGETHER = 64  # images
 
@@ -49,7 +52,8 @@ class Stylised(Distortion):
             and `decoder.pth`. The latter draw blurred pictures of small images, of which their
             encoding keeps 1/8 of the sides.
         styles: A folder of images, at any depth, which are cropped around the centre and resized;
-            `textures`, drawn ones; or `other_classes`, whole test images with another label.
+            `textures`, drawn ones; `other_classes`, whole test images with another label; or
+            `patches` of these, half as high and wide, enlarged to their size.
         alpha: Share of the style, in [0, 1].
         styles_count: How many styles there are to choose from, chosen at random themselves; None
             means all images of the folder or all test images, and 1000 drawn textures.
@@ -117,7 +121,8 @@ class Stylised(Distortion):
         drawn = [derived_seed(subject.seed, "style", index) for index in batch.index.tolist()]
         chosen = torch.tensor(drawn) % (len(styles) - (stop - start))
         chosen += torch.where(chosen >= start, stop - start, 0)  # past those of the same label
-        return to_float(styles.pixels(order[chosen]).to(subject.device))
+        images = to_float(styles.pixels(order[chosen]).to(subject.device))
+        return patches_of(images, drawn) if self.styles == PATCHES else images
 
     def _load(self, images: ImageSet, seed: int) -> tuple[StyleNetwork, ImageSet]:
         if isinstance(self.network, str):
@@ -131,16 +136,16 @@ class Stylised(Distortion):
                 f"`network`={self.network} paints images of {network.channels} channels, the test "
                 f"images have {channels}"
             )
-        if self.styles == OTHER_CLASSES:
+        if self.styles in OF_IMAGES:
             styles = choose(images, self.styles_count, seed, self.styles)
             if len(styles.labels.unique()) == 1:
-                raise ValueError("`styles`=other_classes needs images of two classes or more")
+                raise ValueError(f"`styles`={self.styles} needs images of two classes or more")
         else:
             styles = style_set(self.styles, (height, width), self.styles_count, seed)
         if styles.pixels([0]).shape[1] != channels:
             raise ValueError(
                 f"`styles`={self.styles} are in colour, the test images have {channels} "
-                "channels: `other_classes` are like them"
+                f"channels: {' and '.join(f'`{each}`' for each in OF_IMAGES)} are like them"
             )
         try:
             with torch.no_grad():
@@ -178,10 +183,33 @@ def style_set(styles: str, size: tuple[int, int], count: int | None, seed: int) 
     paths = [path for path in paths if path.lower().endswith(IMG_EXTENSIONS)]
     if not paths:
         raise ValueError(
-            f"`styles`={styles} is no folder with images, nor `{TEXTURES}` or `{OTHER_CLASSES}`"
+            f"`styles`={styles} is no folder with images, nor `{TEXTURES}`, `{OTHER_CLASSES}` or "
+            f"`{PATCHES}`"
         )
     labels = torch.full((len(paths),), NO_CLASS)
     return choose(FileImages(paths, labels, size), count, seed, styles)
+
+
+def patches_of(images: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Return a patch of each image, half as high and wide, enlarged to the image's size.
+
+    Args:
+        images: float (N, C, H, W) in [0, 1].
+        seeds: N seeds of where the patches are.
+    """
+    sides = [max(1, side // 2) for side in images.shape[2:]]
+    patches = []
+    for image, seed in zip(images, seeds, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        top, left = (
+            int(torch.randint(whole - side + 1, (), generator=generator))
+            for whole, side in zip(image.shape[1:], sides, strict=True)
+        )
+        patches.append(image[:, top : top + sides[0], left : left + sides[1]])
+    enlarged: Tensor = F.interpolate(
+        torch.stack(patches), size=images.shape[2:], mode="bilinear", align_corners=False
+    )
+    return enlarged
 
 
 def choose(images: ImageSet, count: int | None, seed: int, name: str) -> ImageSet:

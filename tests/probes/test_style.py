@@ -13,7 +13,7 @@ from iscp_lightning.data import Batch, MemoryImages, Shapes
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.shapes import draw_textures
 from iscp_lightning.probes.adain import StyleNetwork, decoder_of, encoder_of
-from iscp_lightning.probes.style import Stylised, judge_style, style_set
+from iscp_lightning.probes.style import Stylised, judge_style, patches_of, style_set
 from iscp_lightning.probes.style_files import save_style_network
 
 NETWORK = "net.safetensors"
@@ -62,7 +62,7 @@ def _folder(count: int) -> str:
     return "paintings"
 
 
-@pytest.mark.parametrize("styles", ["textures", "other_classes"])
+@pytest.mark.parametrize("styles", ["textures", "other_classes", "patches"])
 def test_batches_have_no_say(styles: str):
     data = _data()
     distortion, subject = Stylised(NETWORK, styles), _subject(data)
@@ -105,6 +105,17 @@ def test_styles_of_other_classes_have_another_label_and_are_drawn_uniformly():
         assert counts[~others].tolist() == [0] * int((~others).sum())
         mean = n / int(others.sum())
         assert (counts[others] - mean).abs().max() < 5 * mean**0.5
+
+
+def test_a_patch_is_a_quarter_of_an_image_at_any_place_enlarged():
+    ramp = torch.arange(8.0).expand(1, 6, 8) + 10 * torch.arange(6.0)[:, None]  # tells the place
+    found = patches_of(ramp.expand(400, 1, 6, 8) / 100, range(400)) * 100
+    assert found.shape == (400, 1, 6, 8)
+    corners = found[:, 0, 0, 0].round().int()  # an enlarged corner is that of the patch
+    places = {10 * top + left for top in range(4) for left in range(5)}
+    assert set(corners.tolist()) == places
+    last = found[:, 0, -1, -1].round().int()
+    assert set((last - corners).tolist()) == {10 * 2 + 3}
 
 
 def test_styles_of_a_folder_are_cropped_and_resized():
