@@ -19,13 +19,7 @@ Norm = Literal["linf", "l2"]
 
 
 class Attack(ABC):
-    """Makes adversarial images: close to the given ones, and classified wrongly.
-
-    Attributes:
-        steps: Number of gradient steps, 1 or more.
-    """
-
-    steps: int
+    """Makes adversarial images: close to the given ones, and classified wrongly."""
 
     @abstractmethod
     def __call__(

@@ -11,7 +11,7 @@ from torch import Tensor
 from iscp_lightning.data.drawing import OUTLINES, SHAPES
 
 THRESHOLD = 0.3  # Euclidean distance in RGB from the border's colour, beyond its noise and slope
-FOLDS = {  # shapes that show how they are turned: by which part of a turn they look most alike
+ORDERS = {  # of the angular moment that tells how a shape is turned; the first one is zero
     **{"triangle": 3, "crescent": 3, "arrow": 3, "heart": 3},
     **{"square": 4, "cross": 4, "star": 5, "hexagon": 6},
 }
@@ -25,11 +25,12 @@ def estimates(images: Tensor, shapes: Tensor) -> dict[str, Tensor]:
     and the middle of the image where there are none; `radius` is the root of their number, (N, 1),
     `color` their mean colour, (N, 3), the background's where there are none. `rotation`, (N, 1), is
     how far the moment sum r e^(i k a) of the pixels at distance r and angle a from the centre is
-    turned from that of the shape as it is, in radians from -pi / k to pi / k, k being the shape's
-    `FOLDS`; NaN of circles and rings.
+    turned from that of the shape as it is, in radians from -pi / k to pi / k, beyond which it
+    starts anew; k is the shape's of `ORDERS`. It is 0 where there are none, NaN of circles and
+    rings.
 
     Args:
-        images: float (N, 3, H, W) in [0, 1].
+        images: float (N, 3, H, W) in [0, 1], on the CPU.
         shapes: (N,) int64, indices into `SHAPES`.
     """
     height, width = images.shape[2:]
@@ -42,9 +43,10 @@ def estimates(images: Tensor, shapes: Tensor) -> dict[str, Tensor]:
         found[name] = centre.unsqueeze(1)
     colour = (images * objects.unsqueeze(1)).sum((2, 3)) / area.clamp(min=1).unsqueeze(1)
     found["color"] = torch.where(area.unsqueeze(1) > 0, colour, background)
-    folds, upright = _folds_and_moments()
-    turned = moments(objects, found["x"], found["y"], folds[shapes]) * upright[shapes].conj()
-    found["rotation"] = (turned.angle() / folds[shapes]).unsqueeze(1)
+    orders, upright = _orders_and_moments()
+    turned = moments(objects, found["x"], found["y"], orders[shapes]) * upright[shapes].conj()
+    angle = torch.where((area > 0) | orders[shapes].isnan(), turned.angle(), 0)
+    found["rotation"] = (angle / orders[shapes]).unsqueeze(1)
     return found
 
 
@@ -61,26 +63,26 @@ def objects_in(images: Tensor) -> Tensor:
     return distances > THRESHOLD
 
 
-def moments(objects: Tensor, x: Tensor, y: Tensor, folds: Tensor) -> Tensor:
+def moments(objects: Tensor, x: Tensor, y: Tensor, orders: Tensor) -> Tensor:
     """Return sum r e^(i k a) over the pixels of each object, complex (N,).
 
     Args:
         objects: bool (N, H, W).
         x: (N, 1), centres from the first column to the right.
         y: (N, 1), from the first row down.
-        folds: (N,) k; angles are anticlockwise.
+        orders: (N,) k; angles are anticlockwise.
     """
     height, width = objects.shape[1:]
     right = (torch.arange(width) - x)[:, None, :]
     up = (y - torch.arange(height))[:, :, None]
-    angles = torch.atan2(up, right) * folds[:, None, None]
+    angles = torch.atan2(up, right) * orders[:, None, None]
     return (objects * torch.polar(torch.hypot(right, up), angles)).sum((1, 2))
 
 
 @cache
-def _folds_and_moments(size: int = 64) -> tuple[Tensor, Tensor]:
+def _orders_and_moments(size: int = 64) -> tuple[Tensor, Tensor]:
     """Return k of each shape, NaN without one, and the moments of the shapes as they are."""
-    folds = torch.tensor([float(FOLDS.get(name, math.nan)) for name in SHAPES])
+    orders = torch.tensor([float(ORDERS.get(name, math.nan)) for name in SHAPES])
     place = torch.arange(size) - (size - 1) / 2
     across, up = place.expand(size, size).numpy(), -place.unsqueeze(1).expand(size, size).numpy()
     half = size / 2
@@ -89,4 +91,4 @@ def _folds_and_moments(size: int = 64) -> tuple[Tensor, Tensor]:
     )
     area = drawn.sum((1, 2)).unsqueeze(1)
     x, y = ((drawn.sum(other) * torch.arange(size)).sum(1, keepdim=True) / area for other in (1, 2))
-    return folds, moments(drawn, x, y, folds)
+    return orders, moments(drawn, x, y, orders)

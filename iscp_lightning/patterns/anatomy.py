@@ -79,9 +79,9 @@ def pixel_measures(
         for name in by_size[0]
     }
     if "mask" in winners.variables:
-        corners = corner_region(winners.masks.shape[1:]).expand(len(winners), -1, -1)
+        corners = corner_region(winners.masks.shape[1:])
         mass = share_within(winners.masks, corners)
-        found["corner_mass"] = Compared(mass, corners.double().mean((1, 2)))
+        found["corner_mass"] = Compared(mass, corners.double().mean().expand(len(winners)))
     return found
 
 

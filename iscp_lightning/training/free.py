@@ -29,7 +29,7 @@ class FreeModule(MadryModule):
             train mode, whatever `attack_in_eval_mode` says: its update and the images' are one.
 
     Raises:
-        ValueError: if `replays` is below 1, `attack` has no ball, or `alternate` is asked for.
+        ValueError: if `replays` is below 1, `attack` is not PGD, or `alternate` is asked for.
     """
 
     attack: PGD
@@ -49,7 +49,7 @@ class FreeModule(MadryModule):
                 f"`attack` must be PGD, since free training steps in a ball, got {self.attack}"
             )
         if self.alternate:
-            raise ValueError("`alternate` must be false: free training replays every batch")
+            raise ValueError("`alternate` must be false for free training, got True")
         self.replays = replays
         self.automatic_optimization = False
 

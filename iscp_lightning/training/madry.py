@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Generator, Tensor, nn
 
 from iscp_lightning.attacks.pgd import PGD, Attack
+from iscp_lightning.attacks.spatial import StAdv
 from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.outputs import eval_mode, outputs_in_eval_mode, require_logits
 from iscp_lightning.data import Batch
@@ -51,12 +52,14 @@ class MadryModule(NaturalModule):
         classifier: str | nn.Module = "resnet50",
         *,
         attack: Attack = PGD(),
-        evaluation_attack: Attack | None = None,
+        evaluation_attack: PGD | None = None,
         attack_in_eval_mode: bool = True,
         alternate: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(classifier, **kwargs)
+        if not isinstance(attack, PGD | StAdv):
+            raise ValueError(f"`attack` must be PGD or StAdv, got {type(attack).__name__}")
         self.attack = attack
         self.evaluation_attack = evaluation_attack or attack
         if evaluation_attack is None and isinstance(attack, PGD):

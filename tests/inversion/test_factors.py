@@ -21,7 +21,7 @@ def _factors(background):
     draws = torch.Generator().manual_seed(1)
     numbers = [torch.randn(len(background), generator=draws) for _ in range(4)]
     colours = [torch.rand(len(background), 3, generator=draws) for _ in range(2)]
-    return ShapeFactors(*numbers, background, *colours, torch.arange(len(background)) % 10)
+    return ShapeFactors(*numbers, background, *colours, torch.arange(len(background)) % 2)
 
 
 def _of(examined):
@@ -32,7 +32,7 @@ def _of(examined):
 def _examined(**settings):
     examined = examined_colours(COUNT, **settings)
     colours = 0.1 + 0.8 * torch.rand(COUNT, 3, generator=torch.Generator().manual_seed(2))
-    examined.subject.images.labels[:] = torch.arange(COUNT) % 2
+    examined.subject.images.labels[:] = torch.arange(COUNT) % 3  # not the shapes
     examined.images = colours[..., None, None].repeat(1, 1, 16, 16)
     examined.factors = _factors(colours)
     return examined
@@ -71,6 +71,9 @@ def test_a_turn_is_measured_in_radians_from_the_shape_as_it_is():
     discs = torch.tensor([SHAPES.index("circle"), SHAPES.index("ring")])
     turnless = torch.isin(factors.shape, discs)
     assert torch.equal(seen.isnan(), turnless)
+    grey = torch.full((10, 3, 16, 16), 0.5)
+    flat = estimates(grey, torch.arange(10))["rotation"][:, 0]
+    assert torch.equal(flat.nan_to_num(0), torch.zeros(10))
     away = (seen - factors.rotation)[~turnless].abs()
     assert away.median() < 0.02
     assert away.quantile(0.95) < 0.1

@@ -15,6 +15,7 @@ from torch import nn
 from trainers import quiet_trainer
 
 from iscp_lightning.attacks import PGD, Epsilon, StAdv
+from iscp_lightning.attacks.robustness import Noise
 from iscp_lightning.classifiers import load_classifier
 from iscp_lightning.classifiers.outputs import eval_mode
 from iscp_lightning.cli import main
@@ -247,6 +248,8 @@ def test_a_flow_is_evaluated_under_the_same_flow_and_has_no_ball_for_free_traini
     assert MadryModule(network(), attack=flow, evaluation_attack=WEAK).evaluation_attack is WEAK
     with pytest.raises(ValueError, match=r"`attack` must be PGD, .* got StAdv"):
         FreeModule(network(), attack=flow)
+    with pytest.raises(ValueError, match="`attack` must be PGD or StAdv, got Noise"):
+        MadryModule(network(), attack=Noise(8 / 255, "linf"))
     with pytest.raises(ValueError, match="`alternate` must be false"):
         FreeModule(network(), alternate=True)
 

@@ -30,11 +30,12 @@ class Factors(Analysis):
     Records of each `factor`, whose channels are pooled; `color` is the mean of the texture's two:
 
     - `decodable`: R^2 of ridge regression from the raw vectors, on images it was not fitted to.
-    - `kept`: the squared correlation, within classes, of the factor with what `estimates` finds in
+    - `kept`: the squared correlation, within shapes, of the factor with what `estimates` finds in
       reconstructions; `ceiling`: the same of the originals. A shape's outline moves its centre and
-      changes its area; classes share neither. Not of `first` and `second`, the texture's colours.
+      changes its area; shapes share neither. Not of `first` and `second`, the texture's colours.
     - `left_open`: the standard deviation of the estimate over noise, for one and the same vector,
-      in units of its standard deviation over the originals, within classes; of the same factors.
+      in units of its standard deviation over the originals, within shapes; of the same factors.
+      Pixels that flicker at a border move estimates, too, most of all the rotation.
 
     Images that do not show a factor, such as a circle its rotation, are left out of it. The sheet
     shows what is taken for the object.
@@ -76,13 +77,14 @@ class Factors(Analysis):
                 about = {"analysis": self.name, "factor": name}
                 found += [Record(each, nan, about) for each in ("kept", "ceiling", "left_open")]
                 continue
-            labels = examined.labels[shown]
-            factor = within(truth[name][shown], labels)
+            drawn_as = shapes[shown]
+            factor = within(truth[name][shown], drawn_as)
             for measure, seen in (("kept", kept[name]), ("ceiling", given[name])):
-                lines = predicted_by_lines(within(seen[shown], labels), factor)
+                lines = predicted_by_lines(within(seen[shown], drawn_as), factor)
                 found.append(self.share(measure, name, factor, lines))
-            noise = torch.stack([drawn[name][shown] for drawn in draws]).double().var(0).sum(1)
-            found.append(self.left_open(name, noise, within(given[name][shown], labels), labels))
+            noise = torch.stack([each[name][shown] for each in draws]).double().var(0).sum(1)
+            seen = within(given[name][shown], drawn_as)
+            found.append(self.left_open(name, noise, seen, drawn_as))
         masks = [
             objects_in(each[:SHOWN]).float()[:, None].expand(-1, 3, -1, -1) for each in pictures
         ]
@@ -103,10 +105,10 @@ class Factors(Analysis):
         value, interval = explained(values, predicted)
         return Record(measure, value, {"analysis": self.name, "factor": factor}, interval)
 
-    def left_open(self, factor: str, noise: Tensor, given: Tensor, labels: Tensor) -> Record:
+    def left_open(self, factor: str, noise: Tensor, given: Tensor, shapes: Tensor) -> Record:
         """Return variances over noise (N,) against estimates (N, C), as standard deviations."""
         about = {"analysis": self.name, "factor": factor}
-        spread = float(given.square().sum()) / max(1, len(labels) - len(labels.unique()))
+        spread = float(given.square().sum()) / max(1, len(shapes) - len(shapes.unique()))
         if spread == 0:
             return Record("left_open", nan, about)
         low, high = mean_interval(noise.unsqueeze(1))[0].tolist()
@@ -114,8 +116,8 @@ class Factors(Analysis):
         return Record("left_open", value, about, (low, high))
 
 
-def within(values: Tensor, labels: Tensor) -> Tensor:
-    """Return values (N, C) minus their mean over the images of the same class, float64."""
-    values, classes = values.double(), int(labels.max()) + 1
-    sums = values.new_zeros(classes, values.shape[1]).index_add_(0, labels, values)
-    return values - (sums / labels.bincount(minlength=classes).unsqueeze(1))[labels]
+def within(values: Tensor, shapes: Tensor) -> Tensor:
+    """Return values (N, C) minus their mean over the images of the same shape, float64."""
+    values, number = values.double(), int(shapes.max()) + 1
+    sums = values.new_zeros(number, values.shape[1]).index_add_(0, shapes, values)
+    return values - (sums / shapes.bincount(minlength=number).unsqueeze(1))[shapes]
