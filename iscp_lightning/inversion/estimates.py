@@ -33,14 +33,10 @@ def estimates(images: Tensor, shapes: Tensor) -> dict[str, Tensor]:
         images: float (N, 3, H, W) in [0, 1], on the CPU.
         shapes: (N,) int64, indices into `SHAPES`.
     """
-    height, width = images.shape[2:]
     objects, background = objects_in(images), background_of(images)
     area = objects.sum((1, 2))
     found = {"background": background, "radius": area.sqrt().unsqueeze(1)}
-    for name, size, other in (("x", width, 1), ("y", height, 2)):
-        sums = (objects.sum(other) * torch.arange(size)).sum(1)
-        centre = torch.where(area > 0, sums / area.clamp(min=1), (size - 1) / 2)
-        found[name] = centre.unsqueeze(1)
+    found["x"], found["y"] = centres(objects)
     colour = (images * objects.unsqueeze(1)).sum((2, 3)) / area.clamp(min=1).unsqueeze(1)
     found["color"] = torch.where(area.unsqueeze(1) > 0, colour, background)
     orders, upright = _orders_and_moments()
@@ -61,6 +57,16 @@ def objects_in(images: Tensor) -> Tensor:
     """Return where images (N, 3, H, W) are far from their background's colour, bool (N, H, W)."""
     distances: Tensor = (images - background_of(images)[..., None, None]).norm(dim=1)
     return distances > THRESHOLD
+
+
+def centres(objects: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x and y, (N, 1) each, of the centre of each object's pixels, bool (N, H, W)."""
+    area, found = objects.sum((1, 2)), []
+    for size, other in ((objects.shape[2], 1), (objects.shape[1], 2)):
+        sums = (objects.sum(other) * torch.arange(size)).sum(1)
+        centre = torch.where(area > 0, sums / area.clamp(min=1), (size - 1) / 2)
+        found.append(centre.unsqueeze(1))
+    return found[0], found[1]
 
 
 def moments(objects: Tensor, x: Tensor, y: Tensor, orders: Tensor) -> Tensor:
@@ -89,6 +95,4 @@ def _orders_and_moments(size: int = 64) -> tuple[Tensor, Tensor]:
     drawn = torch.stack(
         [torch.from_numpy(field(across / half, up / half)) < 0 for field in OUTLINES.values()]
     )
-    area = drawn.sum((1, 2)).unsqueeze(1)
-    x, y = ((drawn.sum(other) * torch.arange(size)).sum(1, keepdim=True) / area for other in (1, 2))
-    return orders, moments(drawn, x, y, orders)
+    return orders, moments(drawn, *centres(drawn), orders)
