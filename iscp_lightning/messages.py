@@ -89,7 +89,7 @@ def one_line(message: str, options: Iterable[str] = (), command: str = "") -> st
     """
     if empty := re.match(r"argument (--[\w.]+): expected (.*)", message):
         return f"`{empty[1]}` needs a value: {empty[2]}"
-    if unknown := re.match(r"unrecognized arguments: (--[\w.]+)(.*)", message):
+    if unknown := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
         return f"unknown option `{unknown[1]}`{suggestion(unknown[1], options)}"
     if unknown := re.match(r"Option '([\w.]+)' is not accepted", message):
         near = suggestion(unknown[1], [name.lstrip("-") for name in options])

@@ -35,6 +35,7 @@ MISTAKES = [
     ("search --model.classifier page.ckpt --data.source Shapes", "page.ckpt cannot be read as plain weights (nothing in a file is executed): it is a web page"),
     (f"{TEST} -c from.yaml", "`from` must be typed: `--from runs/a`"),
     ("fit --nonsense 3", "unknown option `--nonsense`"),
+    ("probe --classifiers a --distortions+ Edges", "unknown option `--distortions+`"),
     ("fit --data.sorce Shapes", "unknown option `--data.sorce`; did you mean --data.source?"),
     ("fit --trainer.max_epoch 3", "unknown option `--trainer.max_epoch`; did you mean --trainer.max_epochs?"),
     ("fit --overwritten", "unknown option `--overwritten`; did you mean --overwrite?"),

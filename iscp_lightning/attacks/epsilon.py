@@ -14,8 +14,8 @@ class Epsilon(float):
     """A float of at least 0 that remembers how it was written.
 
     Args:
-        value: A real number of Python, numpy or torch, or text such as `8/255` or `0.03`, which is
-            parsed, never evaluated.
+        value: A real number of Python, numpy or torch, or text such as `8/255`, `0.5/255` or
+            `0.03`, which is parsed, never evaluated.
 
     Raises:
         ValueError: if the text is no number or fraction, or the value is negative or not finite.
@@ -33,7 +33,7 @@ class Epsilon(float):
         """Return the number that `value` writes."""
         try:
             plain = value.item() if hasattr(value, "item") else value  # of numpy or torch
-            number = float(Fraction(plain) if isinstance(plain, str) else plain)
+            number = float(_fraction(plain) if isinstance(plain, str) else plain)
         except (ArithmeticError, RuntimeError, TypeError, ValueError):
             plain = number = math.nan
         if isinstance(plain, bool) or not math.isfinite(number):
@@ -46,6 +46,11 @@ class Epsilon(float):
 
     def __repr__(self) -> str:
         return self.text
+
+
+def _fraction(text: str) -> Fraction:
+    numerator, denominator = text.split("/") if "/" in text else (text, "1")
+    return Fraction(numerator) / Fraction(denominator)
 
 
 register_type(Epsilon, repr, Epsilon)

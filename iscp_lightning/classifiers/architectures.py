@@ -116,6 +116,10 @@ def unknown_architecture(name: str) -> str:
     """Return the error message for a name that is neither a weights file nor a network."""
     import timm
 
+    if name and Path(name).is_dir():
+        files = sorted(Path(name).glob("checkpoints/*.ckpt"))
+        example = f", such as {files[-1]}" if files else ""
+        return f"`classifier`={name} is a folder: give a weights file{example}"
     if Path(name).suffix in WEIGHTS:
         return f"`classifier`={name} is not an existing file: give the path of a weights file"
     known = timm.list_pretrained() if "." in name else ["resnet20", *timm.list_models()]

@@ -12,7 +12,8 @@ from iscp_lightning.attacks import PGD, Epsilon
 
 
 @pytest.mark.parametrize(
-    ("given", "value"), [("8/255", 8 / 255), ("0.5", 0.5), (0.25, 0.25), ("0", 0.0), ("1e-2", 0.01)]
+    ("given", "value"),
+    [("8/255", 8 / 255), ("0.5/255", 0.5 / 255), ("0.5", 0.5), (0.25, 0.25), ("1e-2", 0.01)],
 )
 def test_numbers_and_fractions_are_read(given, value):
     assert Epsilon(given) == value
@@ -54,7 +55,9 @@ def test_what_is_no_real_number_is_refused(given):
         Epsilon(given)
 
 
-@pytest.mark.parametrize("given", ["8/0", "eight", "-8/255", "nan", "inf", "__import__('os')", ""])
+@pytest.mark.parametrize(
+    "given", ["8/0", "8/", "8/2/255", "eight", "-8/255", "nan", "inf", "__import__('os')", ""]
+)
 def test_everything_else_is_refused(given):
     with pytest.raises(ValueError, match=r"not a number|negative"):
         Epsilon(given)

@@ -1,5 +1,6 @@
 """Tests of networks by name: their stems, their sizes, and the normalisation inside."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +126,16 @@ def test_unknown_names(name: str, hint: str, monkeypatch: pytest.MonkeyPatch):
     message = f"`classifier`='{name}' is neither an existing weights file nor a network name{hint}"
     with pytest.raises(ValueError, match=message):
         create_classifier(name)
+
+
+def test_a_run_folder_is_no_classifier_but_has_one(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"is a folder: give a weights file$"):
+        create_classifier(str(tmp_path))
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    file.parent.mkdir()
+    file.touch()
+    with pytest.raises(ValueError, match=rf"is a folder: give a weights file, such as {file}$"):
+        create_classifier(str(tmp_path))
 
 
 def test_fresh_weights_depend_on_the_global_seed():
