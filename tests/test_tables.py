@@ -1,0 +1,97 @@
+"""The tables of docs/results.md are those of the stored numbers, which are those of runs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+DOCS = Path(__file__).parents[1] / "docs"
+SPEC = importlib.util.spec_from_file_location("tables", DOCS / "tables.py")
+tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tables)
+
+RESULTS = {
+    "asked": {
+        "test": {"test/clean_accuracy": 0.9},
+        "records": [
+            {"network": name, "split": split, "measure": "mse", "value": value, "interval": ends}
+            for name, split, value, ends in (
+                ("a", "all", 0.0512, [0.04, 0.0625]),
+                ("b", "all", 0.25, [0.2, 0.3]),
+                ("b", "wrong", 0.5, [0.4, 0.6]),
+            )
+        ],
+    },
+    "searched": {
+        "mean_predictive_power": {"0.1": 0.5},
+        "mean_predictive_power_interval": {"0.1": [0.4, 0.6]},
+        "classes": [
+            {
+                "name": "star",
+                "predictive_power": {"0.1": 0.75, "0.2": 1.5},
+                "predictive_power_interval": {"0.1": [0.5, 1.0], "0.2": [1.0, 2.0]},
+                "attack_success_rate": {"0.1": 0.7, "0.2": 1.0},
+            }
+        ],
+    },
+}
+OF_RECORDS = {
+    "head": "of",
+    "where": {"run": "asked", "measure": "mse", "split": "all"},
+    "columns": {"all": {}, "wrong": {"split": "wrong", "digits": 1}},
+    "rows": {"first": {"network": "a"}, "second": {"network": "b"}},
+}
+
+
+def test_cells_are_the_records_that_rows_and_columns_ask_for():
+    cells = tables.read(OF_RECORDS, RESULTS)
+    assert cells["first"] == {"all": [[0.0512, 0.04, 0.0625]], "wrong": []}
+    assert tables.markdown(OF_RECORDS, cells).splitlines() == [
+        "| of | all | wrong |",
+        "| --- | --- | --- |",
+        "| first | 0.051 (0.040 to 0.062) |  |",
+        "| second | 0.250 (0.200 to 0.300) | 0.5 (0.4 to 0.6) |",
+    ]
+
+
+def test_classes_means_tests_and_several_runs():
+    power = {"run": "searched", "measure": "predictive_power", "size": "0.1"}
+    accuracy = {"run": ["asked", "asked"], "measure": "test/clean_accuracy"}
+    rows = {
+        "star": {**power, "class": "star"},
+        "mean": {**power, "measure": "mean_predictive_power"},
+        "seeds": accuracy,
+    }
+    table = {"columns": {"is": {}}, "rows": rows}
+    text = tables.markdown(table, tables.read(table, RESULTS))
+    assert text.splitlines()[2:] == [
+        "| star | 0.750 (0.500 to 1.000) |",
+        "| mean | 0.500 (0.400 to 0.600) |",
+        "| seeds | 0.900, 0.900 |",
+    ]
+
+
+def test_rows_of_other_runs_are_left_alone():
+    assert tables.read(OF_RECORDS, {"searched": RESULTS["searched"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [({"split": "wrong", "network": "a"}, "no record"), ({}, "2 records are")],
+)
+def test_a_row_of_no_record_or_of_several_is_refused(row, message):
+    table = {**OF_RECORDS, "columns": {"all": {}}, "rows": {"first": row}}
+    with pytest.raises(ValueError, match=message):
+        tables.read(table, RESULTS)
+
+
+def test_the_document_has_the_tables_of_the_stored_numbers():
+    known = yaml.safe_load((DOCS / "tables.yaml").read_text())
+    numbers = json.loads((DOCS / "tables.json").read_text())
+    text = (DOCS / "results.md").read_text()
+    assert tables.written(text, known, numbers) == text
+    assert text.count("<!-- table ") == len(known)
+    with pytest.raises(ValueError, match="no <!-- table "):
+        tables.written("", known, numbers)
