@@ -247,7 +247,7 @@ def adversarial(start: str, seed: int, epochs: int, kind: str = "adversarial") -
 
 
 def inversions() -> dict[str, list[str]]:
-    """Return inversions, networks of pairs, whose generators learn nothing, and what is asked."""
+    """Return inversions, also of networks of pairs, and what is asked of them."""
     made = {"judge": ["fit", "--seed_everything", "30", "--trainer.callbacks", "[]"]}
     asked = {}
     for seed in SEEDS:
@@ -275,6 +275,7 @@ def inversions() -> dict[str, list[str]]:
         made[f"invert_{name}_0"] = inversion(network, 0, options)
         asked[f"asked_{name}_0"] = ask(f"{name}_0")
     recipe = ["fit", "--trainer.callbacks", "[]", *FEW_PAIRS, "--trainer.max_epochs", "4"]
+    made["pairs_judge"] = [*recipe, "--seed_everything", "30"]
     for seed in SEEDS:
         made[f"pairs_natural_{seed}"] = [*recipe, "--seed_everything", str(seed)]
         made[f"pairs_start_{seed}"] = [*recipe, "--seed_everything", str(10 + seed)]
@@ -284,11 +285,12 @@ def inversions() -> dict[str, list[str]]:
         ]
         for kind in ("natural", "adversarial"):
             name = f"pairs_{kind}_{seed}"
-            options = [*PAIRS, "--model.condition", "logits", "--trainer.max_steps", "2"]
+            options = [*PAIRS, "--model.condition", "logits", *BASELINES["dosovitskiy_brox"]]
             made[f"invert_{name}"] = inversion(
                 f"runs/{name}/checkpoints/{INVERTED[kind]}", seed, options
             )
-            asked[f"asked_{name}"] = ask(name, ["Factors"])
+            questions = ["Reconstruction", "ClassMean", "Factors"]
+            asked[f"asked_{name}"] = [*ask(name, questions), "--judge", "runs/pairs_judge"]
     return made | asked
 
 

@@ -9,14 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers import load_trained, require_image_size
+from iscp_lightning.data.augment import Augmentation
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
-from iscp_lightning.inversion.conditioning import CHUNK, Answers, Condition, answers_of
+from iscp_lightning.inversion.conditioning import (
+    CHUNK,
+    Answers,
+    Condition,
+    answers_about,
+    answers_of,
+)
 
 if TYPE_CHECKING:
     from iscp_lightning.data.datamodule import ImageDataModule
 
-MEANS = 20_000  # training images that mean images are of, at most
+FEW = 20_000  # training images that statistics are of, at most
+KEPT_BYTES = 2**30  # of vectors that are read once and kept
 
 
 def answers_to_grey(
@@ -69,6 +77,38 @@ def require_batches(data: ImageDataModule, processes: int) -> None:
         )
 
 
+def training_vectors(
+    classifier: nn.Module, data: ImageDataModule, condition: Condition
+) -> tuple[Tensor, Tensor]:
+    """Return what a classifier says of training images, as they are.
+
+    Args:
+        classifier: As for `answers_of`, on its device.
+        data: The images.
+        condition: Which vectors.
+
+    Returns:
+        float32 (n, D), of as many images of each class, 20,000 together at most; and (N, D), of
+        every image of the set by its index, empty where training augments images or a GiB does not
+        hold them.
+
+    Raises:
+        ValueError: as `answers_about`.
+    """
+    images, indices = data.train_images
+    chosen = indices[stratified_choice(images.labels[indices], FEW, data.seed)]
+    vectors = answers_about(classifier, images, chosen, condition).vectors
+    size = len(images) * vectors.shape[1] * vectors.element_size()
+    if data.augmentation != Augmentation() or size > KEPT_BYTES:
+        return vectors, torch.zeros(0)
+    kept = torch.zeros(len(images), vectors.shape[1])
+    kept[chosen] = vectors
+    others = indices[~torch.isin(indices, chosen)]
+    if len(others):
+        kept[others] = answers_about(classifier, images, others, condition).vectors
+    return vectors, kept
+
+
 def class_means(data: ImageDataModule) -> Tensor | None:
     """Return the mean training image of each class, float32 (K, C, H, W) in [0, 1].
 
@@ -78,7 +118,7 @@ def class_means(data: ImageDataModule) -> Tensor | None:
     if not data.has_training_images:
         return None
     images, indices = data.train_images
-    chosen = indices[stratified_choice(images.labels[indices], MEANS, data.seed)]
+    chosen = indices[stratified_choice(images.labels[indices], FEW, data.seed)]
     counts = images.labels[chosen].bincount(minlength=data.num_classes)
     if not counts.all():
         return None

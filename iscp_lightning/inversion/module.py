@@ -23,7 +23,7 @@ from iscp_lightning.classifiers.frozen import (
     use_fast_layout,
 )
 from iscp_lightning.classifiers.subject import Subject
-from iscp_lightning.data import Augmentation, Batch
+from iscp_lightning.data import Batch
 from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.objects import factors_of
 from iscp_lightning.data.splits import stratified_choice
@@ -36,7 +36,6 @@ from iscp_lightning.inversion.collapse import CollapseWatch
 from iscp_lightning.inversion.conditioning import (
     Condition,
     Standardisation,
-    answers_about,
     answers_of,
     answers_to,
     require_condition,
@@ -50,6 +49,7 @@ from iscp_lightning.inversion.given import (
     class_means,
     load_judge,
     require_batches,
+    training_vectors,
 )
 from iscp_lightning.inversion.inverter import Inverter
 from iscp_lightning.inversion.losses import Weights, discriminator_hinge
@@ -58,9 +58,7 @@ from iscp_lightning.records import Findings
 from iscp_lightning.runs import is_dry, may_write, provenance, save_figure
 from iscp_lightning.seeds import named_generator
 
-STATISTICS = 20_000  # training images that vectors are standardised with, at most
 DRY_IMAGES = 20
-KEPT_BYTES = 2**30  # of vectors that are read once and kept
 CLASSIFIER_KEY = "inverted_classifier"
 
 
@@ -252,18 +250,8 @@ class FeedforwardInversionModule(L.LightningModule):
         if stage != "fit":
             return
         require_batches(data, self.trainer.world_size)
-        images, indices = data.train_images
-        chosen = indices[stratified_choice(images.labels[indices], STATISTICS, data.seed)]
-        vectors = answers_about(frozen, images, chosen, self.condition).vectors
-        self.standardise.fit(vectors)
-        self._kept = torch.zeros(0)
-        bytes_kept = len(images) * vectors.shape[1] * vectors.element_size()
-        if data.augmentation == Augmentation() and bytes_kept <= KEPT_BYTES:
-            self._kept = torch.zeros(len(images), vectors.shape[1])
-            self._kept[chosen] = vectors
-            others = indices[~torch.isin(indices, chosen)]
-            if len(others):
-                self._kept[others] = answers_about(frozen, images, others, self.condition).vectors
+        some, self._kept = training_vectors(frozen, data, self.condition)
+        self.standardise.fit(some)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Make a step of the discriminator, and of the generator where it is its turn."""

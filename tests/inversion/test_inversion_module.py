@@ -270,7 +270,7 @@ def test_a_judge_must_be_another_classifier_of_the_same_classes():
 
 
 def test_mean_images_are_of_all_classes_however_the_images_are_sorted(monkeypatch):
-    monkeypatch.setattr(given, "MEANS", 6)
+    monkeypatch.setattr(given, "FEW", 6)
     pixels = torch.arange(30).repeat_interleave(3 * 16 * 16).view(30, 3, 16, 16).to(torch.uint8)
     labels = torch.arange(3).repeat_interleave(10)
     data = SimpleNamespace(
