@@ -22,9 +22,10 @@ UNITS = {
     "patch shuffle": "tiles a side k",
     "low-pass": "radius in cycles per image, low-pass",
     "high-pass": "radius in cycles per image, high-pass",
-    "adversarial linf": "radius (L-inf)",
+    "adversarial linf": "radius (L-inf) in 1/255",
     "adversarial l2": "radius (L2)",
 }
+PER_UNIT = {"adversarial linf": 255}  # how many units a strength of 1 has
 NEUTRAL = {"saturation": 2.0, "patch shuffle": 1.0}  # strengths that change nothing
 COURSE = ("clean_accuracy", "accuracy", "shape_bias", "cue_share")  # against epochs
 PLANE = {"patch shuffle": 4.0, "saturation": math.inf}  # the largest strength that counts
@@ -57,7 +58,11 @@ def strength_figures(records: Sequence[Record], measure: str) -> dict[str, Figur
             found.setdefault(NEUTRAL.get(name, math.nan), unchanged)
             curves[classifier] = np.stack([ends(found[strength]) for strength in strengths], 1)
         drawn[f"{measure}_{kind.replace(' ', '_')}"] = figures.banded_curves(
-            strengths, curves, xlabel=UNITS.get(name, name), ylabel=measure, logarithmic=True
+            [PER_UNIT.get(name, 1) * strength for strength in strengths],
+            curves,
+            xlabel=UNITS.get(name, name),
+            ylabel=measure,
+            logarithmic=True,
         )
     return drawn
 

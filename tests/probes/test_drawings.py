@@ -66,6 +66,13 @@ def test_styles_have_figures_of_their_own():
     assert drawn(figures["accuracy_stylised_paintings"], 0)[1] == [0.7, 0.8]
 
 
+def test_radii_of_the_largest_difference_are_in_steps_of_eight_bits():
+    attacked = [of("a", "accuracy", v, "adversarial linf", r / 255) for r, v in ((2, 0.5), (8, 0))]
+    figures = strength_figures([of("a", "clean_accuracy", 0.9), *attacked], "accuracy")
+    x, y = drawn(figures["accuracy_adversarial_linf"], 0)
+    np.testing.assert_allclose([x, y], [[2, 8], [0.5, 0]])
+
+
 def test_generalisation_has_no_undistorted_images():
     x, y = drawn(strength_figures(RECORDS, "generalisation")["generalisation_saturation"], 0)
     np.testing.assert_allclose([x, y], [[8, 1024], [0.8, 0.6]])
