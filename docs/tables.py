@@ -15,6 +15,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 MARK, END = "<!-- table {} -->", "<!-- end -->"
 POWER, RATE = "predictive_power", "attack_success_rate"
+NOT_IN_RECORDS = ("run", "digits", "only")
 
 
 def entries(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -31,63 +32,62 @@ def entries(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield from results.get("records", [])
 
 
+def cells_of(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield row, column and what is wanted of every cell that is not blank."""
+    for row, of_row in table["rows"].items():
+        for column in of_row.get("only", table["columns"]):
+            yield row, column, {**table.get("where", {}), **table["columns"][column], **of_row}
+
+
 def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
     """Return the cells whose runs are there, by row and column: [value, low, high] of each run.
 
     Args:
         table: `columns` and `rows` by name, and `where`, what holds for all of them. Together they
-            say which run and which of its records a cell is. Rows and columns may say `digits`.
+            say which `run` (or runs) and which of its records a cell is, and its `digits`. A row
+            that is not of all columns says of which it is `only`.
         results: The runs' results.json by name.
 
     Raises:
-        ValueError: if several records, or none of a row, are what a cell asks for.
+        ValueError: if not exactly one record of a run is what a cell asks for.
     """
     found: dict[str, dict[str, list[Any]]] = {}
-    for row, of_row in table["rows"].items():
-        for column, of_column in table["columns"].items():
-            wanted = {**table.get("where", {}), **of_column, **of_row}
-            wanted.pop("digits", None)
-            runs = wanted.pop("run")
-            runs = [runs] if isinstance(runs, str) else runs
-            if all(run in results for run in runs):
-                values = [_cell(results[run], wanted) for run in runs]
-                found.setdefault(row, {})[column] = [value for value in values if value]
-        if row in found and not any(found[row].values()):
-            raise ValueError(f"`{row}`: no record of its run is {of_row}")
+    for row, column, wanted in cells_of(table):
+        runs = [wanted["run"]] if isinstance(wanted["run"], str) else wanted["run"]
+        if all(run in results for run in runs):
+            record = {key: of for key, of in wanted.items() if key not in NOT_IN_RECORDS}
+            values = [_value(run, results[run], record) for run in runs]
+            found.setdefault(row, {})[column] = values
     return found
 
 
-def _cell(results: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[float]:
+def _value(run: str, results: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[float]:
     matching = [
         entry
         for entry in entries(results)
         if all(entry.get(key) == value for key, value in wanted.items())
     ]
-    if len(matching) > 1:
-        raise ValueError(f"{len(matching)} records are {wanted}")
-    return [
-        round(number, 6)
-        for entry in matching
-        for number in (entry["value"], *entry.get("interval", ()))
-    ]
+    if len(matching) != 1:
+        raise ValueError(f"{run}: {len(matching)} records are {wanted}")
+    (entry,) = matching
+    return [round(number, 6) for number in (entry["value"], *entry.get("interval", ()))]
 
 
 def markdown(table: Mapping[str, Any], cells: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
     """Return a table: one run's value with its interval, or the values of several runs."""
-    lines = [f"| {' | '.join([table.get('head', ''), *table['columns']])} |"]
-    lines.append("|" + " --- |" * (1 + len(table["columns"])))
-    for row in table["rows"]:
-        texts = []
-        for column, about in table["columns"].items():
-            values = cells[row].get(column, [])
-            digits = {**about, **table["rows"][row]}.get("digits", 3)
-            numbers = [[f"{number:.{digits}f}" for number in value] for value in values]
-            text = ", ".join(value[0] for value in numbers)
-            if len(numbers) == 1 and len(numbers[0]) > 1:
-                text += " ({1} to {2})".format(*numbers[0])
-            texts.append(text)
-        lines.append(f"| {' | '.join([row, *texts])} |")
-    return "\n".join(lines)
+    texts: dict[str, dict[str, str]] = {row: {} for row in table["rows"]}
+    for row, column, wanted in cells_of(table):
+        digits = wanted.get("digits", 3)
+        numbers = [[f"{number:.{digits}f}" for number in of] for of in cells[row][column]]
+        text = ", ".join(value[0] for value in numbers)
+        if len(numbers) == 1 and len(numbers[0]) > 1:
+            text += " ({1} to {2})".format(*numbers[0])
+        texts[row][column] = text
+    lines = [[table.get("head", ""), *table["columns"]], ["---"] * (1 + len(table["columns"]))]
+    lines += [
+        [row, *(of.get(column, "") for column in table["columns"])] for row, of in texts.items()
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def written(text: str, tables: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
@@ -105,31 +105,65 @@ def written(text: str, tables: Mapping[str, Any], numbers: Mapping[str, Any]) ->
     return text
 
 
+def merged(
+    table: Mapping[str, Any], stored: Mapping[str, Any], fresh: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return every cell of a table, fresh where there is one, else as stored.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row, column, wanted in cells_of(table):
+        known = {**stored.get(row, {}), **fresh.get(row, {})}
+        if column not in known:
+            raise ValueError(f"`{row}`, `{column}`: give the folder of runs/{wanted['run']}")
+        found.setdefault(row, {})[column] = known[column]
+    return found
+
+
+def runs_in(folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the results of the runs in folders, by name.
+
+    Raises:
+        ValueError: if a folder has no runs, or a run's name is there twice.
+    """
+    results: dict[str, Any] = {}
+    for folder in folders:
+        files = list(folder.glob("runs/*/results.json"))
+        if not files:
+            raise ValueError(f"{folder} has no runs/*/results.json")
+        for file in files:
+            if file.parent.name in results:
+                raise ValueError(f"{file.parent}: another folder has a run of that name")
+            results[file.parent.name] = json.loads(file.read_text())
+    return results
+
+
 def main() -> None:
     """Read the runs that are there, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="*", help="each with runs/")
-    folders = parser.parse_args().folders
-    files = [file for folder in folders for file in folder.glob("runs/*/results.json")]
-    results = {file.parent.name: json.loads(file.read_text()) for file in files}
     tables = yaml.safe_load((HERE / "tables.yaml").read_text())
-    store = HERE / "tables.json"
+    store, document = HERE / "tables.json", HERE / "results.md"
     stored = json.loads(store.read_text()) if store.is_file() else {}
-    numbers = {}
-    for name, table in tables.items():
-        rows = stored.get(name, {}) | read(table, results)
-        if missing := [row for row in table["rows"] if row not in rows]:
-            parser.error(f"table {name}: nobody has given the runs of {', '.join(missing)}")
-        numbers[name] = {row: rows[row] for row in table["rows"]}
+    try:
+        results = runs_in(parser.parse_args().folders)
+        numbers = {
+            name: merged(table, stored.get(name, {}), read(table, results))
+            for name, table in tables.items()
+        }
+        text = written(document.read_text(), tables, numbers)
+    except ValueError as error:
+        parser.error(str(error))
     lines = [
-        f"{json.dumps(f'{name}')}: {{\n"
+        f"{json.dumps(name)}: {{\n"
         + ",\n".join(f"  {json.dumps(row)}: {json.dumps(cells)}" for row, cells in rows.items())
         + "\n}"
         for name, rows in numbers.items()
     ]
     store.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    document = HERE / "results.md"
-    document.write_text(written(document.read_text(), tables, numbers))
+    document.write_text(text)
 
 
 if __name__ == "__main__":

@@ -41,13 +41,13 @@ OF_RECORDS = {
     "head": "of",
     "where": {"run": "asked", "measure": "mse", "split": "all"},
     "columns": {"all": {}, "wrong": {"split": "wrong", "digits": 1}},
-    "rows": {"first": {"network": "a"}, "second": {"network": "b"}},
+    "rows": {"first": {"network": "a", "only": ["all"]}, "second": {"network": "b"}},
 }
 
 
 def test_cells_are_the_records_that_rows_and_columns_ask_for():
     cells = tables.read(OF_RECORDS, RESULTS)
-    assert cells["first"] == {"all": [[0.0512, 0.04, 0.0625]], "wrong": []}
+    assert cells["first"] == {"all": [[0.0512, 0.04, 0.0625]]}
     assert tables.markdown(OF_RECORDS, cells).splitlines() == [
         "| of | all | wrong |",
         "| --- | --- | --- |",
@@ -73,18 +73,37 @@ def test_classes_means_tests_and_several_runs():
     ]
 
 
-def test_rows_of_other_runs_are_left_alone():
-    assert tables.read(OF_RECORDS, {"searched": RESULTS["searched"]}) == {}
-
-
 @pytest.mark.parametrize(
     ("row", "message"),
-    [({"split": "wrong", "network": "a"}, "no record"), ({}, "2 records are")],
+    [({"split": "wrong", "network": "a"}, "0 records are"), ({}, "2 records are")],
 )
-def test_a_row_of_no_record_or_of_several_is_refused(row, message):
+def test_a_cell_is_one_record(row, message):
     table = {**OF_RECORDS, "columns": {"all": {}}, "rows": {"first": row}}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"asked: {message}"):
         tables.read(table, RESULTS)
+
+
+def test_cells_of_other_runs_stay_as_they_are_stored():
+    columns = {"a": {"run": "asked"}, "b": {"run": "elsewhere"}}
+    about = {"measure": "mse", "network": "a"}
+    table = {"columns": columns, "rows": {"mse": about}}
+    fresh = tables.read(table, RESULTS)
+    assert fresh == {"mse": {"a": [[0.0512, 0.04, 0.0625]]}}
+    stored = {"mse": {"a": [[1.0]], "b": [[2.0]]}}
+    assert tables.merged(table, stored, fresh) == {"mse": {**fresh["mse"], "b": [[2.0]]}}
+    with pytest.raises(ValueError, match="`mse`, `b`: give the folder of runs/elsewhere"):
+        tables.merged(table, {}, fresh)
+
+
+def test_folders_have_runs_and_every_name_once(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "a" / "runs" / "x" / "results.json").write_text('{"records": []}')
+    assert tables.runs_in([tmp_path / "a"]) == {"x": {"records": []}}
+    with pytest.raises(ValueError, match="b has no runs"):
+        tables.runs_in([tmp_path / "b"])
+    with pytest.raises(ValueError, match="another folder has a run of that name"):
+        tables.runs_in([tmp_path / "a"] * 2)
 
 
 def test_the_document_has_the_tables_of_the_stored_numbers():

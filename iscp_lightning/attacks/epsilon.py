@@ -50,6 +50,8 @@ class Epsilon(float):
 
 def _fraction(text: str) -> Fraction:
     numerator, denominator = text.split("/") if "/" in text else (text, "1")
+    if "-" in denominator:
+        raise ValueError(text)
     return Fraction(numerator) / Fraction(denominator)
 
 

@@ -56,7 +56,8 @@ def test_what_is_no_real_number_is_refused(given):
 
 
 @pytest.mark.parametrize(
-    "given", ["8/0", "8/", "8/2/255", "eight", "-8/255", "nan", "inf", "__import__('os')", ""]
+    "given",
+    ["8/0", "8/", "8/2/255", "-8/-255", "eight", "-8/255", "nan", "inf", "__import__('os')", ""],
 )
 def test_everything_else_is_refused(given):
     with pytest.raises(ValueError, match=r"not a number|negative"):
