@@ -2,17 +2,17 @@
 
     python benchmarks/search.py [--architecture resnet20] [--device cuda]
     python benchmarks/search.py --whole
-    python benchmarks/search.py --variants
+    python benchmarks/search.py --variants [TotalVariation ...]
 
 `--whole` measures a search from start to end, with ranking, final objectives, measuring at five
 sizes on every canvas, and drawing. Its last line has `whole_over_bare`, the wall time over that of
 the bare forward and gradient of every mixture and the bare forward of every image that must be
 classified once, all on the fast copy, timed alternately.
 
-`--variants` measures each search variant of the package, with its default arguments, on the same
-engine and the same canvases. Its last line has for each how many evaluations (mixed images with
-their gradient) it makes a second, relative to Algorithm 1, the line before how long all steps of
-its search take, likewise.
+`--variants` measures each search variant of the package, or those named, with its default
+arguments, on the same engine and the same canvases. Its last line has for each how many evaluations
+(mixed images with their gradient) it makes a second, relative to Algorithm 1, the line before how
+long all steps of its search take, likewise.
 
 All contenders run alternately in one process. A ratio is the median over the repeats of the two
 rates measured one after the other, which a machine that is slow for a minute disturbs least. The
@@ -245,7 +245,9 @@ def compare_variants(args: argparse.Namespace) -> None:
         return totals[kind.__name__]
 
     contenders = {
-        name: lambda kind=kind: searched(kind) for name, kind in shipped_variants().items()
+        name: lambda kind=kind: searched(kind)
+        for name, kind in shipped_variants().items()
+        if name == "Algorithm1" or not args.variants or name in args.variants
     }
     rates = alternately(contenders, args.repeats)
     others = [name for name in rates if name != "Algorithm1"]
@@ -265,9 +267,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--whole", action="store_true", help="from start to end")
     parser.add_argument("--bare", type=int, default=40, help="bare batches of 100 per repeat")
-    parser.add_argument("--variants", action="store_true", help="every variant and Algorithm 1")
+    parser.add_argument(
+        "--variants", nargs="*", choices=shipped_variants(), help="default every variant"
+    )
     args = parser.parse_args()
-    if args.whole or args.variants:
+    if args.whole or args.variants is not None:
         (whole if args.whole else compare_variants)(args)
         return
 

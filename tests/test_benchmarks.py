@@ -20,6 +20,7 @@ TINY = {
     "schedule": ["out", "--seeds", "1", "--searched", "30", "--measured", "20"],
     "search": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],
     "search --variants": ["--image_size", "8", "--search_images", "20", "--repeats", "1"],
+    "search --repeats 1 --variants TotalVariation": ["--image_size", "8", "--search_images", "20"],
     "search --whole": ["--image_size", "8", "--search_images", "80", "--repeats", "1"],
     "train": ["--images", "128", "--repeats", "1"],
 }
