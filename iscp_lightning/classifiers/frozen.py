@@ -65,6 +65,19 @@ def frozen_copy(classifier: nn.Module, device: torch.device) -> nn.Module:
     return frozen.eval().requires_grad_(False)
 
 
+@contextmanager
+def frozen_weights(module: nn.Module) -> Iterator[None]:
+    """Ask for no gradient of the weights in the block; a compiled pass computes all asked for."""
+    asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)
+
+
 def uncompiled(module: nn.Module) -> nn.Module:
     """Return what `torch.compile` has wrapped, any other module as it is."""
     plain: nn.Module = getattr(module, "_orig_mod", module)

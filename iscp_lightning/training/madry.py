@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from iscp_lightning.attacks.pgd import PGD, Attack
 from iscp_lightning.attacks.spatial import StAdv
-from iscp_lightning.classifiers.frozen import full_fp32
+from iscp_lightning.classifiers.frozen import frozen_weights, full_fp32
 from iscp_lightning.classifiers.outputs import eval_mode, outputs_in_eval_mode, require_logits
 from iscp_lightning.data import Batch
 from iscp_lightning.data.datamodule import ImageDataModule
@@ -113,7 +113,8 @@ class MadryModule(NaturalModule):
         """Return the cross-entropy of the adversarial images of one augmented batch."""
         if self.alternate and batch_idx % 2 == 0:
             return super().training_step(batch, batch_idx)
-        with eval_mode(self.classifier, self.attack_in_eval_mode):
+        mode = eval_mode(self.classifier, self.attack_in_eval_mode)
+        with mode, frozen_weights(self.classifier):
             images = self.attack(self.classifier, batch.image, batch.label, self._noise)
         return super().training_step(batch._replace(image=images), batch_idx)
 
@@ -158,9 +159,10 @@ class MadryModule(NaturalModule):
             self._evaluation_noise = self._generator("evaluation noise", self.global_rank)
         # robustness is measured in fp32
         with full_fp32(), torch.autocast(self.device.type, enabled=False):
-            images = self.evaluation_attack(
-                self.classifier, batch.image, batch.label, self._evaluation_noise
-            )
+            with frozen_weights(self.classifier):
+                images = self.evaluation_attack(
+                    self.classifier, batch.image, batch.label, self._evaluation_noise
+                )
             metrics.update(self(images), batch.label)
 
     def _generator(self, *name: str | int) -> Generator:

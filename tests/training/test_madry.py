@@ -494,3 +494,22 @@ def test_robustness_is_measured_without_autocast(tmp_path):
     fitting.fit(module, datamodule=shapes(100))
     assert attack.autocast
     assert not any(attack.autocast)
+
+
+def test_attacks_ask_for_no_gradient_of_the_weights(tmp_path):
+    asked = []
+
+    class Watched(MadryModule):
+        def attack_batch(self, classifier, images, labels, generator):
+            asked.append(any(each.requires_grad for each in classifier.parameters()))
+            return images
+
+    given = network()
+    given.network.fc.bias.requires_grad_(False)
+    module = Watched(given, attack=WEAK, optimizer=sgd)
+    module.attack = module.evaluation_attack = module.attack_batch
+    quiet_trainer(tmp_path, max_epochs=1).fit(module, datamodule=shapes())
+    assert len(asked) > 1
+    assert not any(asked)
+    frozen = [name for name, each in given.named_parameters() if not each.requires_grad]
+    assert frozen == ["network.fc.bias"]
