@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
-from runs import LOCAL, ONE_A_TARGET, SEEDS, TRIGGERS, USUAL
+from on_shapes import LOCAL, ONE_A_TARGET, SEEDS, TRIGGERS, USUAL
 from torch import Tensor
 
 OF_NETWORKS = ("test/clean_accuracy", "test/attack_success_rate", "test/robust_accuracy")
 OF_ATTACKS = ("attacks/pgd20", "attacks/stadv")
 LEARNED = 0.5  # ASR from which on a network is taken to have learned its trigger
-TWINS = ("positive_0/natural_2", "positive_2/natural_0")
+INDEPENDENT = {  # networks that no backdoored one descends from, by what names of runs start with
+    "": {0: "natural_0", 2: "natural_2"},
+    "cifar10_": {0: "cifar10_resnet20", 2: "cifar10_natural_2"},
+}
 
 
 class Stored:
@@ -112,10 +115,10 @@ class Stored:
         ]
         return found[0] - found[1] if other else found[0]
 
-    def shifted_by_augmentation(self, key: str, canvas: str) -> Tensor:
+    def shifted_by_augmentation(self, key: str, canvas: str, of: str = "badnets") -> Tensor:
         """Return it with augmentation minus without, where that network has learned its trigger."""
         moved = self.recovered(key, canvas, "_augmented") - self.recovered(key, canvas)
-        rates = [self.of(f"badnets_{name}_augmented", OF_NETWORKS[1]) for name in LOCAL]
+        rates = [self.of(f"{of}_{name}_augmented", OF_NETWORKS[1]) for name in LOCAL]
         return moved[torch.cat(rates) >= LEARNED]
 
     def backdoored_above_natural(self, key: str, canvas: str) -> Tensor:
@@ -125,30 +128,42 @@ class Stored:
         backdoored = [self.of(f"{canvas}_badnets_{name}", key)[0] for name in TRIGGERS]
         return torch.stack(backdoored) - natural[[target for target, _ in TRIGGERS.values()]]
 
-    def to_backdoored(self, key: str) -> Tensor:
+    def to_backdoored(self, key: str, on: str = "") -> Tensor:
         """Return a number of `transfer` for natural patterns on each backdoored network."""
-        return self._transferred(key, "positive_{seed}/badnets_{name}")
-
-    def to_natural(self, key: str) -> Tensor:
-        """Return a number of `transfer` for patterns of each backdoored network on natural ones."""
-        return self._transferred(key, "all_badnets_{name}/natural_{seed}")
-
-    def to_backdoored_above_to_natural(self, key: str) -> Tensor:
-        """Return their difference, of each trigger."""
-        return self.to_backdoored(key) - self.to_natural(key)
-
-    def to_backdoored_above_twins(self, key: str) -> Tensor:
-        """Return a number of natural patterns on backdoored networks minus on natural twins."""
-        twins = [self.of("transfer", f"{key}/{pair}") for pair in TWINS]
-        return self.to_backdoored(key) - torch.cat(twins).mean()
-
-    def _transferred(self, key: str, pair: str) -> Tensor:
         return _means(
             torch.cat(
-                [self.of("transfer", f"{key}/{pair.format(name=name, seed=s)}") for s in (0, 2)]
+                [
+                    self.of(f"{on}transfer", f"{key}/{on}positive_{seed}/{on}badnets_{name}")
+                    for seed in INDEPENDENT[on]
+                ]
             )
             for name in TRIGGERS
         )
+
+    def to_natural(self, key: str, on: str = "") -> Tensor:
+        """Return a number of `transfer` for patterns of each backdoored network on natural ones."""
+        return _means(
+            torch.cat(
+                [
+                    self.of(f"{on}transfer", f"{key}/{on}all_badnets_{name}/{natural}")
+                    for natural in INDEPENDENT[on].values()
+                ]
+            )
+            for name in TRIGGERS
+        )
+
+    def to_backdoored_above_to_natural(self, key: str, on: str = "") -> Tensor:
+        """Return their difference, of each trigger."""
+        return self.to_backdoored(key, on) - self.to_natural(key, on)
+
+    def to_backdoored_above_twins(self, key: str, on: str = "") -> Tensor:
+        """Return a number of natural patterns on backdoored networks minus on natural twins."""
+        natural = INDEPENDENT[on]
+        twins = [
+            self.of(f"{on}transfer", f"{key}/{on}positive_{seed}/{natural[other]}")
+            for seed, other in ((0, 2), (2, 0))
+        ]
+        return self.to_backdoored(key, on) - torch.cat(twins).mean()
 
     def target_stands_out(self, key: str, kind: str) -> Tensor:
         """Return the target's number minus the largest of another class."""

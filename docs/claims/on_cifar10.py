@@ -1,0 +1,116 @@
+"""The runs on CIFAR-10: the networks that are shipped, and what is found in them.
+
+Networks are trained from `cifar10`, a folder of image files; searches take the shipped weights, so
+that they can be repeated without a day of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from on_shapes import LARGE, LONG, QUICK, ROOT, SMALL, TRIGGERS, USUAL
+
+CONFIGS = ROOT / "configs"
+WEIGHTS = ROOT / "checkpoints"
+IMAGES = ["--data.source", "ImageFolder", "--data.source.root", "cifar10"]
+COMPILED = ["--data.batch_size", "125", "--model.compile", "true"]  # 125 divides all splits
+NATURAL = [
+    *("fit", "-c", str(CONFIGS / "experiment/natural_cifar10_folder.yaml"), *COMPILED),
+    *("--data.source.root", "cifar10"),
+]
+NO_CALLBACKS = ["--trainer.callbacks", "[]"]
+ADVERSARIAL = {  # norm: seed
+    "linf": 4,
+    "l2": 6,
+}
+NATURALS = {0: "resnet20", 1: "natural_1", 2: "natural_2"}  # seed: network
+SIZES = f"[{SMALL},{USUAL},{LARGE}]"
+
+
+def commands() -> dict[str, list[str]]:
+    """Return the arguments of `python -m iscp_lightning` of every run."""
+    return {f"cifar10_{name}": each for name, each in (networks() | measured()).items()}
+
+
+def networks() -> dict[str, list[str]]:
+    """Return the trainings; natural network 0 is shipped and was trained for results.md."""
+    made = {
+        f"natural_{seed}": [*NATURAL, *NO_CALLBACKS, "--seed_everything", str(seed)]
+        for seed in (1, 2)
+    }
+    made["start"] = [
+        *(*NATURAL, *NO_CALLBACKS, "--seed_everything", "3", "--trainer.max_epochs", "4")
+    ]
+    for norm, seed in ADVERSARIAL.items():
+        made[norm] = [
+            *short(f"madry_{norm}", "start", 12, seed),
+            *("--model.optimizer.lr", "0.1"),
+        ]
+    for name, (target, (trigger, place)) in TRIGGERS.items():
+        poison = [
+            *("--data.poison.target", str(target)),
+            *("--data.poison.trigger.name", trigger, "--data.poison.trigger.place", place),
+        ]
+        made[f"badnets_{name}"] = [*short("badnets", "natural_1", 2, 0), *poison]
+        made[f"badnets_{name}_augmented"] = [
+            *short("badnets_augmented", "natural_1", 4, 0),
+            *poison,
+        ]
+    return made
+
+
+def short(experiment: str, start: str, epochs: int, seed: int) -> list[str]:
+    """Return a training that starts from another network."""
+    return [
+        *("fit", "-c", str(CONFIGS / f"experiment/{experiment}_cifar10.yaml")),
+        *("-c", str(CONFIGS / "overlay/small_cifar10.yaml"), *IMAGES, *COMPILED),
+        *("--model.classifier", f"runs/cifar10_{start}/checkpoints/last.ckpt"),
+        *("--trainer.max_epochs", str(epochs), "--seed_everything", str(seed)),
+    ]
+
+
+def measured() -> dict[str, list[str]]:
+    """Return the searches in shipped networks, and the transfer of what they find."""
+    found = {}
+    for seed, network in NATURALS.items():
+        found[f"positive_{seed}"] = search(network, seed, SIZES)
+        found[f"white_{seed}"] = search(network, seed, SIZES, ["--model.search.canvas", "white"])
+        found[f"long_inversion_{seed}"] = search(network, 1, f"[{SMALL}]", LONG)
+    for name, (target, (trigger, place)) in TRIGGERS.items():
+        poison = [  # the recovered pattern is compared with it
+            *("--data.poison.target", str(target)),
+            *("--data.poison.trigger.name", trigger, "--data.poison.trigger.place", place),
+        ]
+        for network in (f"badnets_{name}", f"badnets_{name}_augmented"):
+            for canvas in ("positive", "white"):
+                options = ["--model.classes", f"[{target}]", "--model.search.canvas", canvas]
+                found[f"{canvas}_{network}"] = search(network, 0, f"[{SMALL}]", options + poison)
+        network = f"badnets_{name}"
+        found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", poison)
+        found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", [*LONG, *poison])
+    for norm in ADVERSARIAL:
+        found[f"positive_{norm}"] = search(norm, 0, SIZES)
+    independent = [NATURALS[0], NATURALS[2]]  # all BadNets descend from natural network 1
+    every = [*independent, *(f"badnets_{name}" for name in TRIGGERS), *ADVERSARIAL]
+    found["transfer"] = [
+        *("transfer", "--patterns", "runs/cifar10_positive_0", "runs/cifar10_positive_2"),
+        *(f"runs/cifar10_all_badnets_{name}" for name in TRIGGERS),
+        *(f"runs/cifar10_positive_{norm}" for norm in ADVERSARIAL),
+        *("--classifiers", *(weights(network) for network in every), *IMAGES),
+        *("--pattern_sizes", str(SMALL), str(USUAL), "--images", "1000"),
+    ]
+    return found
+
+
+def search(network: str, seed: int, sizes: str, options: Sequence[str] = ()) -> list[str]:
+    """Return one search in a shipped network."""
+    return [
+        *("search", "--from", weights(network), *IMAGES, "--seed_everything", str(seed), *QUICK),
+        *("--trainer.logger", "false", "--model.pattern_sizes", sizes),
+        *("--model.measure_canvases", "winners", *options),
+    ]
+
+
+def weights(network: str) -> str:
+    """Return the file of a shipped network."""
+    return str(WEIGHTS / f"cifar10_{network}.safetensors")
