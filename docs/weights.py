@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from safetensors import safe_open
+from torch import nn
 
 from iscp_lightning import load_classifier, save_classifier
 from iscp_lightning.classifiers import class_names_in
@@ -43,7 +44,16 @@ def add(run: Path, name: str) -> None:
     source = yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]
     if "root" not in json.dumps(source):  # a folder is somebody's own
         facts["data"] = {"source": source}
-    save_classifier(FOLDER / f"{name}.safetensors", load_classifier(str(best)), **facts)
+    network = load_classifier(str(best))
+    halve(network)
+    save_classifier(FOLDER / f"{name}.safetensors", network, **facts)
+
+
+def halve(network: nn.Module) -> None:
+    """Store kernels and matrices in half precision; biases and statistics keep theirs."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half()
 
 
 def table() -> str:
