@@ -46,17 +46,21 @@ def networks() -> dict[str, list[str]]:
             *short(f"madry_{norm}", "start", 12, seed),
             *("--model.optimizer.lr", "0.1"),
         ]
-    for name, (target, (trigger, place)) in TRIGGERS.items():
-        poison = [
-            *("--data.poison.target", str(target)),
-            *("--data.poison.trigger.name", trigger, "--data.poison.trigger.place", place),
-        ]
-        made[f"badnets_{name}"] = [*short("badnets", "natural_1", 2, 0), *poison]
-        made[f"badnets_{name}_augmented"] = [
-            *short("badnets_augmented", "natural_1", 4, 0),
-            *poison,
-        ]
+    for name in TRIGGERS:
+        for suffix, epochs in (("", 2), ("_augmented", 4)):
+            made[f"badnets_{name}{suffix}"] = [
+                *(*short(f"badnets{suffix}", "natural_1", epochs, 0), *poison(name))
+            ]
     return made
+
+
+def poison(name: str) -> list[str]:
+    """Return the trigger and its target; a pattern that is found is compared with the trigger."""
+    target, (trigger, place) = TRIGGERS[name]
+    return [
+        *("--data.poison.target", str(target)),
+        *("--data.poison.trigger.name", trigger, "--data.poison.trigger.place", place),
+    ]
 
 
 def short(experiment: str, start: str, epochs: int, seed: int) -> list[str]:
@@ -73,21 +77,19 @@ def measured() -> dict[str, list[str]]:
     """Return the searches in shipped networks, and the transfer of what they find."""
     found = {}
     for seed, network in NATURALS.items():
-        found[f"positive_{seed}"] = search(network, seed, SIZES)
-        found[f"white_{seed}"] = search(network, seed, SIZES, ["--model.search.canvas", "white"])
+        for canvas in ("positive", "negative", "random", "white"):
+            options = ["--model.search.canvas", canvas]
+            found[f"{canvas}_{seed}"] = search(network, seed, SIZES, options)
         found[f"long_inversion_{seed}"] = search(network, 1, f"[{SMALL}]", LONG)
-    for name, (target, (trigger, place)) in TRIGGERS.items():
-        poison = [  # the recovered pattern is compared with it
-            *("--data.poison.target", str(target)),
-            *("--data.poison.trigger.name", trigger, "--data.poison.trigger.place", place),
-        ]
+    for name, (target, _) in TRIGGERS.items():
         for network in (f"badnets_{name}", f"badnets_{name}_augmented"):
             for canvas in ("positive", "white"):
                 options = ["--model.classes", f"[{target}]", "--model.search.canvas", canvas]
-                found[f"{canvas}_{network}"] = search(network, 0, f"[{SMALL}]", options + poison)
-        network = f"badnets_{name}"
-        found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", poison)
-        found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", [*LONG, *poison])
+                options += poison(name)
+                found[f"{canvas}_{network}"] = search(network, 0, f"[{SMALL}]", options)
+        network, options = f"badnets_{name}", poison(name)
+        found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", options)
+        found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", [*LONG, *options])
     for norm in ADVERSARIAL:
         found[f"positive_{norm}"] = search(norm, 0, SIZES)
     independent = [NATURALS[0], NATURALS[2]]  # all BadNets descend from natural network 1
