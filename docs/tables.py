@@ -8,6 +8,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -36,7 +37,16 @@ def cells_of(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, 
     """Yield row, column and what is wanted of every cell that is not blank."""
     for row, of_row in table["rows"].items():
         for column in of_row.get("only", table["columns"]):
-            yield row, column, {**table.get("where", {}), **table["columns"][column], **of_row}
+            wanted = {**table.get("where", {}), **table["columns"][column], **of_row}
+            yield row, column, _resolved(wanted)
+
+
+def _resolved(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return it with the names of runs in place of the templates that its other keys fill."""
+    templates = [wanted["run"]] if isinstance(wanted["run"], str) else wanted["run"]
+    fields = {name for text in templates for _, name, *_ in Formatter().parse(text) if name}
+    rest = {key: value for key, value in wanted.items() if key not in fields}
+    return rest | {"run": [text.format_map(wanted) for text in templates]}
 
 
 def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
@@ -44,8 +54,9 @@ def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict
 
     Args:
         table: `columns` and `rows` by name, and `where`, what holds for all of them. Together they
-            say which `run` (or runs) and which of its records a cell is, and its `digits`. A row
-            that is not of all columns says of which it is `only`.
+            say which `run` (or runs) and which of its records a cell is, and its `digits`. `{key}`
+            in the name of a run is what they say of that key. A row that is not of all columns says
+            of which it is `only`.
         results: The runs' results.json by name.
 
     Raises:
@@ -53,7 +64,7 @@ def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict
     """
     found: dict[str, dict[str, list[Any]]] = {}
     for row, column, wanted in cells_of(table):
-        runs = [wanted["run"]] if isinstance(wanted["run"], str) else wanted["run"]
+        runs = wanted["run"]
         if all(run in results for run in runs):
             record = {key: of for key, of in wanted.items() if key not in NOT_IN_RECORDS}
             values = [_value(run, results[run], record) for run in runs]
@@ -117,7 +128,9 @@ def merged(
     for row, column, wanted in cells_of(table):
         known = {**stored.get(row, {}), **fresh.get(row, {})}
         if column not in known:
-            raise ValueError(f"`{row}`, `{column}`: give the folder of runs/{wanted['run']}")
+            raise ValueError(
+                f"`{row}`, `{column}`: give the folder of runs/{' '.join(wanted['run'])}"
+            )
         found.setdefault(row, {})[column] = known[column]
     return found
 

@@ -73,6 +73,15 @@ def test_classes_means_tests_and_several_runs():
     ]
 
 
+def test_rows_and_columns_together_name_a_run():
+    table = {
+        "where": {"run": "{what}ed", "measure": "mse", "network": "a", "split": "all"},
+        "columns": {"mse": {"what": "ask"}},
+        "rows": {"first": {}},
+    }
+    assert tables.read(table, RESULTS) == {"first": {"mse": [[0.0512, 0.04, 0.0625]]}}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [({"split": "wrong", "network": "a"}, "0 records are"), ({}, "2 records are")],
