@@ -35,18 +35,20 @@ def entries(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def cells_of(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yield row, column and what is wanted of every cell that is not blank."""
+    everywhere = table.get("where", {})
+    parts = [everywhere, *table["columns"].values(), *table["rows"].values()]
+    templates = [text for part in parts for text in _runs(part)]
+    fields = {name for text in templates for _, name, *_ in Formatter().parse(text) if name}
     for row, of_row in table["rows"].items():
         for column in of_row.get("only", table["columns"]):
-            wanted = {**table.get("where", {}), **table["columns"][column], **of_row}
-            yield row, column, _resolved(wanted)
+            wanted = {**everywhere, **table["columns"][column], **of_row}
+            record = {key: value for key, value in wanted.items() if key not in fields}
+            yield row, column, {**record, "run": [r.format_map(wanted) for r in _runs(wanted)]}
 
 
-def _resolved(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return it with the names of runs in place of the templates that its other keys fill."""
-    templates = [wanted["run"]] if isinstance(wanted["run"], str) else wanted["run"]
-    fields = {name for text in templates for _, name, *_ in Formatter().parse(text) if name}
-    rest = {key: value for key, value in wanted.items() if key not in fields}
-    return rest | {"run": [text.format_map(wanted) for text in templates]}
+def _runs(part: Mapping[str, Any]) -> Sequence[str]:
+    runs: str | Sequence[str] = part.get("run", ())
+    return [runs] if isinstance(runs, str) else runs
 
 
 def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
@@ -128,9 +130,8 @@ def merged(
     for row, column, wanted in cells_of(table):
         known = {**stored.get(row, {}), **fresh.get(row, {})}
         if column not in known:
-            raise ValueError(
-                f"`{row}`, `{column}`: give the folder of runs/{' '.join(wanted['run'])}"
-            )
+            runs = ", ".join(wanted["run"])
+            raise ValueError(f"`{row}`, `{column}`: give the folder of {runs}")
         found.setdefault(row, {})[column] = known[column]
     return found
 

@@ -76,10 +76,11 @@ def test_classes_means_tests_and_several_runs():
 def test_rows_and_columns_together_name_a_run():
     table = {
         "where": {"run": "{what}ed", "measure": "mse", "network": "a", "split": "all"},
-        "columns": {"mse": {"what": "ask"}},
+        "columns": {"mse": {"what": "ask"}, "same": {"run": "asked", "what": "no part of records"}},
         "rows": {"first": {}},
     }
-    assert tables.read(table, RESULTS) == {"first": {"mse": [[0.0512, 0.04, 0.0625]]}}
+    found = [[0.0512, 0.04, 0.0625]]
+    assert tables.read(table, RESULTS) == {"first": {"mse": found, "same": found}}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_cells_of_other_runs_stay_as_they_are_stored():
     assert fresh == {"mse": {"a": [[0.0512, 0.04, 0.0625]]}}
     stored = {"mse": {"a": [[1.0]], "b": [[2.0]]}}
     assert tables.merged(table, stored, fresh) == {"mse": {**fresh["mse"], "b": [[2.0]]}}
-    with pytest.raises(ValueError, match="`mse`, `b`: give the folder of runs/elsewhere"):
+    with pytest.raises(ValueError, match="`mse`, `b`: give the folder of elsewhere"):
         tables.merged(table, {}, fresh)
 
 
