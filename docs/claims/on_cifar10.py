@@ -24,6 +24,12 @@ ADVERSARIAL = {  # norm: seed
     "l2": 6,
 }
 NATURALS = {0: "resnet20", 1: "natural_1", 2: "natural_2"}  # seed: network
+OTHERS = {  # what searches are called: network
+    **{norm: norm for norm in ADVERSARIAL},
+    "fast": "resnet20_fast_linf",
+    "robust_data": "resnet20_robust_data",
+    "nonrobust_data": "resnet20_nonrobust_data",
+}
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 
 
@@ -90,8 +96,17 @@ def measured() -> dict[str, list[str]]:
         network, options = f"badnets_{name}", poison(name)
         found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", options)
         found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", [*LONG, *options])
-    for norm in ADVERSARIAL:
-        found[f"positive_{norm}"] = search(norm, 0, SIZES)
+    for name, network in OTHERS.items():
+        found[f"positive_{name}"] = search(network, 0, SIZES)
+    for name in (*NATURALS, *OTHERS):
+        found[f"described_{name}"] = [
+            *("describe", "--from", f"runs/cifar10_positive_{name}", "--images", "1000"),
+            *("--pattern_sizes", str(USUAL), str(LARGE)),
+        ]
+    found["five_canvases"] = [  # as the paper's Table 1, with its schedule
+        *("search", "--from", weights("resnet20"), *IMAGES, "--trainer.logger", "false"),
+        *("--model.measure_canvases", "winners"),
+    ]
     independent = [NATURALS[0], NATURALS[2]]  # all BadNets descend from natural network 1
     every = [*independent, *(f"badnets_{name}" for name in TRIGGERS), *ADVERSARIAL]
     found["transfer"] = [
