@@ -7,6 +7,7 @@ python docs/weights.py RUN NAME first adds checkpoints/NAME.safetensors from a r
 import argparse
 import hashlib
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -35,14 +36,18 @@ def add(run: Path, name: str) -> None:
     best = next(file for file in (folder / "robust.ckpt", folder / "last.ckpt") if file.is_file())
     results = json.loads((run / "results.json").read_text())
     typed = json.loads((run / "run.json").read_text())["commands"][0]["arguments"]
+    source = yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]
+    folders = re.findall(r'"root": "([^"]+)"', json.dumps(source))  # are somebody's own
+    command = shlex.join(["python", "-m", "iscp_lightning", *typed])
+    for place in folders:
+        command = command.replace(place, "DIR")
     facts = provenance(
-        command=shlex.join(["python", "-m", "iscp_lightning", *typed]),
+        command=command,
         checkpoint=best.name,
         test={key: results["test"][key] for key in MEASURES if key in results["test"]},
         class_names=class_names_in(best),
     )
-    source = yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]
-    if "root" not in json.dumps(source):  # a folder is somebody's own
+    if not folders:
         facts["data"] = {"source": source}
     network = load_classifier(str(best))
     halve(network)
