@@ -57,16 +57,18 @@ def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict
     Args:
         table: `columns` and `rows` by name, and `where`, what holds for all of them. Together they
             say which `run` (or runs) and which of its records a cell is, and its `digits`. `{key}`
-            in the name of a run is what they say of that key. A row that is not of all columns says
-            of which it is `only`.
+            in the name of a run is what they say of that key, which is then of no record. A row
+            that is not of all columns says of which it is `only`.
         results: The runs' results.json by name.
 
     Raises:
-        ValueError: if not exactly one record of a run is what a cell asks for.
+        ValueError: if a cell names no run, or asks for what is not exactly one record of a run.
     """
     found: dict[str, dict[str, list[Any]]] = {}
     for row, column, wanted in cells_of(table):
         runs = wanted["run"]
+        if not runs:
+            raise ValueError(f"`{row}`, `{column}` name no run")
         if all(run in results for run in runs):
             record = {key: of for key, of in wanted.items() if key not in NOT_IN_RECORDS}
             values = [_value(run, results[run], record) for run in runs]

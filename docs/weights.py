@@ -38,11 +38,9 @@ def add(run: Path, name: str) -> None:
     typed = json.loads((run / "run.json").read_text())["commands"][0]["arguments"]
     source = yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]
     folders = re.findall(r'"root": "([^"]+)"', json.dumps(source))  # are somebody's own
-    command = shlex.join(["python", "-m", "iscp_lightning", *typed])
-    for place in folders:
-        command = command.replace(place, "DIR")
+    arguments = ["DIR" if each in folders else each.removeprefix(f"{ROOT}/") for each in typed]
     facts = provenance(
-        command=command,
+        command=shlex.join(["python", "-m", "iscp_lightning", *arguments]),
         checkpoint=best.name,
         test={key: results["test"][key] for key in MEASURES if key in results["test"]},
         class_names=class_names_in(best),

@@ -91,19 +91,27 @@ def test_triggers_that_were_not_learned_are_left_out():
     assert evaluate.Stored(found).shifted_by_augmentation("iou", "white").tolist() == [0.9, 0.5]
 
 
-def test_the_lead_of_the_target_and_of_one_way_over_the_other():
-    found = {"transfer": {}}
+@pytest.mark.parametrize(
+    ("on", "naturals"),
+    [("", ("natural_0", "natural_2")), ("cifar10_", ("cifar10_resnet20", "cifar10_natural_2"))],
+)
+def test_the_lead_of_the_target_and_of_one_way_over_the_other(on, naturals):
+    found, rates = {}, {}
     for name, (target, _) in on_shapes.TRIGGERS.items():
-        found[f"all_badnets_{name}"] = {"asr": [0.8 if k == target else k / 10 for k in range(8)]}
-        for seed, rate in ((0, 0.2), (2, 0.4)):
-            found["transfer"][f"rate/positive_{seed}/badnets_{name}"] = [rate]
-            found["transfer"][f"rate/all_badnets_{name}/natural_{seed}"] = [rate / 2]
-    found["transfer"] |= {"rate/positive_0/natural_2": [0.5], "rate/positive_2/natural_0": [0.7]}
-    stored = evaluate.Stored(found)
+        of_classes = [0.8 if k == target else k / 10 for k in range(8)]
+        found[f"{on}all_badnets_{name}"] = {"asr": of_classes}
+        for seed, natural, rate in ((0, naturals[0], 0.2), (2, naturals[1], 0.4)):
+            rates[f"rate/{on}positive_{seed}/{on}badnets_{name}"] = [rate]
+            rates[f"rate/{on}all_badnets_{name}/{natural}"] = [rate / 2]
+    rates |= {
+        f"rate/{on}positive_0/{naturals[1]}": [0.5],
+        f"rate/{on}positive_2/{naturals[0]}": [0.7],
+    }
+    stored = evaluate.Stored({**found, f"{on}transfer": rates})
     leads = [0.8 - (0.6 if target == 7 else 0.7) for target, _ in on_shapes.TRIGGERS.values()]
-    assert stored.target_stands_out("asr", "all").tolist() == pytest.approx(leads)
-    assert stored.to_backdoored_above_to_natural("rate").tolist() == pytest.approx([0.15] * 6)
-    assert stored.to_backdoored_above_twins("rate").tolist() == pytest.approx([-0.3] * 6)
+    assert stored.target_stands_out("asr", f"{on}all").tolist() == pytest.approx(leads)
+    assert stored.to_backdoored_above_to_natural("rate", on).tolist() == pytest.approx([0.15] * 6)
+    assert stored.to_backdoored_above_twins("rate", on).tolist() == pytest.approx([-0.3] * 6)
 
 
 def test_canvases_chosen_by_their_power_elsewhere():

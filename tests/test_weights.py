@@ -4,7 +4,10 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
+from safetensors import safe_open
 
 from iscp_lightning.classifiers import class_names_in, load_classifier
 from iscp_lightning.cli import main
@@ -35,7 +38,7 @@ def test_a_run_is_added_with_what_it_says(tmp_path, monkeypatch):
     accuracy = json.loads(Path("runs/r/results.json").read_text())["test"]["test/clean_accuracy"]
     assert f"accuracy {accuracy:.3f}" in row
     assert "resnet20, 32 x 32, 10 classes" in row
-    assert f"`fit -c {small} --model.classifier resnet20" in row
+    assert "`fit -c tests/configs/small.yaml --model.classifier resnet20" in row
     shipped, trained = (
         load_classifier(str(file)).state_dict()
         for file in (tmp_path / "mine.safetensors", Path("runs/r/checkpoints/last.ckpt"))
@@ -47,3 +50,23 @@ def test_a_run_is_added_with_what_it_says(tmp_path, monkeypatch):
         assert torch.equal(shipped[name], wanted.to(tensor.dtype)), name
     assert class_names_in(tmp_path / "mine.safetensors") == tuple(Shapes().class_names)
     main(["test", "--from", str(tmp_path / "mine.safetensors"), "--run", "t"])  # names its images
+
+
+def test_commands_name_no_folder_of_images(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar10"
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            (folder / split / label).mkdir(parents=True)
+            for k in range(4):
+                pixels = np.full((32, 32, 3), 20 * k, np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{k}.png")
+    config = str(ROOT / "configs" / "experiment" / "natural_cifar10_folder.yaml")
+    short = ["--trainer.max_epochs", "1", "--trainer.callbacks", "[]", "--data.val_fraction", "0"]
+    short += ["--trainer.precision", "32-true", "--data.batch_size", "4", "--run", "cifar10_r"]
+    main(["fit", "-c", config, "--data.source.root", str(folder), *short])
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    weights.add(Path("runs/cifar10_r"), "mine")
+    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        command = json.loads(file.metadata()["provenance"])["command"]
+    assert "fit -c configs/experiment/natural_cifar10_folder.yaml --data.source.root DIR" in command
+    assert "--run cifar10_r" in command

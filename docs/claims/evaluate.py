@@ -220,7 +220,8 @@ def document(stored: Stored) -> str:
         "",
         "Written by `python docs/claims/evaluate.py` from [numbers.json](claims/numbers.json): "
         f"{len(stored.runs)} of {len(commands())} runs. `python docs/claims/runs.py FOLDER` makes "
-        "them all, `evaluate.py FOLDER` reads those that are there.",
+        "them all (those on CIFAR-10 from image files in FOLDER/cifar10), `evaluate.py FOLDER` "
+        "reads those that are there.",
         "",
         "## Protocol",
         "",
@@ -257,11 +258,12 @@ def document(stored: Stored) -> str:
         "",
         "## On CIFAR-10",
         "",
-        "Rows are those of the tables above and of ours; the networks' table is at the end.",
+        "A selection of the rows above, and negative canvases.",
         "",
         *table(claims["cifar10"], stored),
         "",
-        "Patterns of 1 %, as above:",
+        "Patterns of 1 %, found with positive and white canvases (3,600 evaluations a canvas) and "
+        "with the longer `TriggerInversion` (1,800 a class):",
         "",
         *triggers(stored, ON_CIFAR10, "cifar10_"),
         "",

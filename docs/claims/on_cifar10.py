@@ -1,14 +1,14 @@
-"""The runs on CIFAR-10: the networks that are shipped, and what is found in them.
+"""The runs on CIFAR-10: networks, and what is found in them.
 
-Networks are trained from `cifar10`, a folder of image files; searches take the shipped weights, so
-that they can be repeated without a day of training.
+`cifar10` is a folder of image files. Searches take the shipped weights, so that they can be
+repeated without a day of training; only backdoored networks with augmentation are not shipped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from on_shapes import LARGE, LONG, QUICK, ROOT, SMALL, TRIGGERS, USUAL
+from on_shapes import LARGE, LONG, QUICK, ROOT, SIZES, SMALL, TRIGGERS, USUAL
 
 CONFIGS = ROOT / "configs"
 WEIGHTS = ROOT / "checkpoints"
@@ -23,6 +23,7 @@ ADVERSARIAL = {  # norm: seed
     "linf": 4,
     "l2": 6,
 }
+AS_ON_SHAPES = [*LONG, "--data.search_fraction", "0.02"]  # as many images, and so evaluations
 NATURALS = {0: "resnet20", 1: "natural_1", 2: "natural_2"}  # seed: network
 OTHERS = {  # what searches are called: network
     **{norm: norm for norm in ADVERSARIAL},
@@ -30,7 +31,6 @@ OTHERS = {  # what searches are called: network
     "robust_data": "resnet20_robust_data",
     "nonrobust_data": "resnet20_nonrobust_data",
 }
-SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 
 
 def commands() -> dict[str, list[str]]:
@@ -80,22 +80,26 @@ def short(experiment: str, start: str, epochs: int, seed: int) -> list[str]:
 
 
 def measured() -> dict[str, list[str]]:
-    """Return the searches in shipped networks, and the transfer of what they find."""
+    """Return the searches, descriptions of what they find, and its transfer."""
     found = {}
     for seed, network in NATURALS.items():
         for canvas in ("positive", "negative", "random", "white"):
             options = ["--model.search.canvas", canvas]
             found[f"{canvas}_{seed}"] = search(network, seed, SIZES, options)
-        found[f"long_inversion_{seed}"] = search(network, 1, f"[{SMALL}]", LONG)
+        found[f"long_inversion_{seed}"] = search(network, 1, f"[{SMALL}]", AS_ON_SHAPES)
     for name, (target, _) in TRIGGERS.items():
-        for network in (f"badnets_{name}", f"badnets_{name}_augmented"):
-            for canvas in ("positive", "white"):
-                options = ["--model.classes", f"[{target}]", "--model.search.canvas", canvas]
-                options += poison(name)
-                found[f"{canvas}_{network}"] = search(network, 0, f"[{SMALL}]", options)
-        network, options = f"badnets_{name}", poison(name)
+        network = f"badnets_{name}"
+        for canvas in ("positive", "white"):
+            options = ["--model.classes", f"[{target}]", "--model.search.canvas", canvas]
+            options += poison(name)
+            found[f"{canvas}_{network}"] = search(network, 0, f"[{SMALL}]", options)
+            found[f"{canvas}_{network}_augmented"] = search(
+                f"runs/cifar10_{network}_augmented", 0, f"[{SMALL}]", options
+            )
+        options = poison(name)
         found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", options)
-        found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", [*LONG, *options])
+        options += AS_ON_SHAPES
+        found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", options)
     for name, network in OTHERS.items():
         found[f"positive_{name}"] = search(network, 0, SIZES)
     for name in (*NATURALS, *OTHERS):
@@ -113,16 +117,17 @@ def measured() -> dict[str, list[str]]:
         *("transfer", "--patterns", "runs/cifar10_positive_0", "runs/cifar10_positive_2"),
         *(f"runs/cifar10_all_badnets_{name}" for name in TRIGGERS),
         *(f"runs/cifar10_positive_{norm}" for norm in ADVERSARIAL),
-        *("--classifiers", *(weights(network) for network in every), *IMAGES),
+        *("--classifiers", *(weights(network) for network in every)),
         *("--pattern_sizes", str(SMALL), str(USUAL), "--images", "1000"),
     ]
     return found
 
 
 def search(network: str, seed: int, sizes: str, options: Sequence[str] = ()) -> list[str]:
-    """Return one search in a shipped network."""
+    """Return one search in a shipped network, or in that of a run."""
     return [
-        *("search", "--from", weights(network), *IMAGES, "--seed_everything", str(seed), *QUICK),
+        *("search", "--from", network if "/" in network else weights(network), *IMAGES),
+        *("--seed_everything", str(seed), *QUICK),
         *("--trainer.logger", "false", "--model.pattern_sizes", sizes),
         *("--model.measure_canvases", "winners", *options),
     ]
