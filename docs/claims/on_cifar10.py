@@ -80,7 +80,7 @@ def short(experiment: str, start: str, epochs: int, seed: int) -> list[str]:
 
 
 def measured() -> dict[str, list[str]]:
-    """Return the searches, descriptions of what they find, and its transfer."""
+    """Return searches, attacks, descriptions of what searches find, and its transfer."""
     found = {}
     for seed, network in NATURALS.items():
         for canvas in ("positive", "negative", "random", "white"):
@@ -102,6 +102,11 @@ def measured() -> dict[str, list[str]]:
         found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", options)
     for name, network in OTHERS.items():
         found[f"positive_{name}"] = search(network, 0, SIZES)
+    for norm, radius in (("linf", "8/255"), ("l2", "0.5")):
+        found[f"attacked_{norm}"] = [
+            *("test", "--from", weights(norm), *IMAGES, "--attacks", "pgd20", "pgd100"),
+            *("--attack_norm", norm, "--attack_epsilon", radius, "--attack_images", "1000"),
+        ]
     for name in (*NATURALS, *OTHERS):
         found[f"described_{name}"] = [
             *("describe", "--from", f"runs/cifar10_positive_{name}", "--images", "1000"),
