@@ -104,7 +104,7 @@ def measured() -> dict[str, list[str]]:
         found[f"positive_{name}"] = search(network, 0, SIZES)
     for norm, radius in (("linf", "8/255"), ("l2", "0.5")):
         found[f"attacked_{norm}"] = [
-            *("test", "--from", weights(norm), *IMAGES, "--attacks", "pgd20", "pgd100"),
+            *("test", "--from", weights(norm), *IMAGES, "--attacks", "pgd20"),
             *("--attack_norm", norm, "--attack_epsilon", radius, "--attack_images", "1000"),
         ]
     for name in (*NATURALS, *OTHERS):
