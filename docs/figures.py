@@ -3,7 +3,7 @@
     python docs/figures.py triggers FILE.png RUN RUN ...     the chosen pattern of each run
     python docs/figures.py compare FILE.png NAME=RUN ...     classes x runs at 10 %
 
-`triggers` takes searches of backdoored classifiers, four to a row.
+`triggers` takes searches KIND_badnets_NAME of five backdoored classifiers a row, in the same order.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from iscp_lightning import PatternSet, figures
 from iscp_lightning.patterns.drawings import canvas_pixels, pattern_pixels
 from iscp_lightning.runs import save_figure
 
-COLUMNS, SIZE = 4, 0.1
+COLUMNS, SIZE = 5, 0.1
 
 
 def read(run: str) -> tuple[PatternSet, dict]:
@@ -49,8 +49,9 @@ def triggers(file: Path, runs: list[str]) -> None:
             print(Path(run).name, texts[1][-1].replace("\n", ", "))
         images += rows
         captions += texts
-        labels += [Path(runs[start]).name.rpartition("_")[0], f"pattern of {100 * size:g} %"]
-    columns = [""] * min(COLUMNS, len(runs))
+        kind = Path(runs[start]).name.partition("_badnets_")[0]
+        labels += [kind.replace("_", " "), f"pattern of {100 * size:g} %"]
+    columns = [Path(run).name.partition("_badnets_")[2] for run in runs[:COLUMNS]]
     for cells, texts in zip(images, captions, strict=True):  # the last rows may be shorter
         cells += [None] * (len(columns) - len(cells))
         texts += [""] * (len(columns) - len(texts))
