@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from iscp_lightning.classifiers import classifier_hash, load_trained, require_class_names
 from iscp_lightning.classifiers.frozen import (
     frozen_copy,
+    frozen_weights,
     module_device,
     use_fast_layout,
 )
@@ -286,21 +287,20 @@ class FeedforwardInversionModule(L.LightningModule):
 
     def _generate(self, images: Tensor, fake: Tensor, vectors: Tensor, draws: Draws) -> None:
         optimizer, terms = self._optimizers[0], {}
-        self.discriminator.requires_grad_(False)
-        if self.loss.adversarial:
-            terms["adversarial"] = -self.discriminator(
-                augment(fake, self.augmentation, draws), vectors
-            ).mean()
-        if self.loss.pixel:
-            terms["pixel"] = F.mse_loss(fake, images)
-        if self.loss.feature:
-            found = answers_of(self._frozen[0], fake, self.condition).vectors
-            terms["feature"] = (self.standardise(found) - vectors).square().mean()
-        loss = torch.stack([getattr(self.loss, k) * term for k, term in terms.items()]).sum()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        self.discriminator.requires_grad_(True)
+        with frozen_weights(self.discriminator):
+            if self.loss.adversarial:
+                terms["adversarial"] = -self.discriminator(
+                    augment(fake, self.augmentation, draws), vectors
+                ).mean()
+            if self.loss.pixel:
+                terms["pixel"] = F.mse_loss(fake, images)
+            if self.loss.feature:
+                found = answers_of(self._frozen[0], fake, self.condition).vectors
+                terms["feature"] = (self.standardise(found) - vectors).square().mean()
+            loss = torch.stack([getattr(self.loss, k) * term for k, term in terms.items()]).sum()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
         self.average.update(self.generator)
         self.log_dict({f"train/{k}": term.detach() for k, term in terms.items()}, prog_bar=True)
 
