@@ -13,9 +13,14 @@ def stored_with() -> dict[str, str]:
 
 
 @pytest.mark.filterwarnings("ignore:fewer than|no positive canvas")
-@pytest.mark.skipif(stored_with() != environment(), reason=f"stored with {stored_with()}")
+@pytest.mark.skipif(stored_with()["torch"] != torch.__version__, reason="stored with another torch")
 def test_every_number_is_what_it_was():
     stored, found = load_file(FILE), numbers()
     assert stored.keys() == found.keys()
-    moved = [name for name in stored if not torch.equal(stored[name], found[name])]
+    rounding = 0 if stored_with() == environment() else 0.05
+    moved = [
+        name
+        for name in stored
+        if not torch.allclose(stored[name], found[name], rtol=0, atol=rounding)
+    ]
     assert not moved
