@@ -23,13 +23,14 @@ ADVERSARIAL = {  # norm: seed
     "linf": 4,
     "l2": 6,
 }
+IMAGES_OF = {"robust": "l2", "nonrobust": "natural_1"}  # D_R, D_NR: with whose features
 AS_ON_SHAPES = [*LONG, "--data.search_fraction", "0.02"]  # as many images, and so evaluations
 NATURALS = {0: "resnet20", 1: "natural_1", 2: "natural_2"}  # seed: network
 OTHERS = {  # what searches are called: network
     **{norm: norm for norm in ADVERSARIAL},
     "fast": "resnet20_fast_linf",
-    "robust_data": "resnet20_robust_data",
-    "nonrobust_data": "resnet20_nonrobust_data",
+    "robust_data": "robust_data",
+    "nonrobust_data": "nonrobust_data",
 }
 
 
@@ -51,6 +52,20 @@ def networks() -> dict[str, list[str]]:
         made[norm] = [
             *short(f"madry_{norm}", "start", 12, seed),
             *("--model.optimizer.lr", "0.1"),
+        ]
+    for name, classifier in IMAGES_OF.items():
+        made[f"{name}_images"] = [
+            *("predict", "--from", weights(classifier), *IMAGES, "--data.val_fraction", "0"),
+            *("--seed_everything", "0", "--model.fraction", "0.4", "--model.settings.steps", "200"),
+            *("--model.compile", "true", "--trainer.precision", "bf16-mixed"),
+        ]
+        made[f"{name}_data"] = [
+            *("fit", "-c", str(CONFIGS / f"experiment/{name}_data_cifar10.yaml"), *COMPILED),
+            *("-c", str(CONFIGS / "overlay/small_cifar10.yaml"), "--model.classifier", "resnet20"),
+            *("--data.source.root", f"runs/cifar10_{name}_images/robust_data"),
+            *("--data.source.origin", "ImageFolder", "--data.source.origin.root", "cifar10"),
+            *("--data.val_fraction", "0.025", "--model.optimizer.lr", "0.1"),
+            *("--trainer.max_epochs", "40", "--seed_everything", "0"),
         ]
     for name in TRIGGERS:
         for suffix, epochs in (("", 2), ("_augmented", 4)):

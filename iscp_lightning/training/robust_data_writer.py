@@ -36,6 +36,7 @@ class RobustDataWriter(L.LightningModule):
         settings: Steps, step size and ball.
         fraction: Class-stratified share of the training images that is made, in (0, 1].
         weights: Weights file for a classifier given as a module.
+        compile: Whether the frozen network is compiled.
         num_classes: Number of classes; the command line takes it from the data.
         image_size: Image size of a network given by name, likewise.
     """
@@ -47,6 +48,7 @@ class RobustDataWriter(L.LightningModule):
         settings: RobustDataSettings = RobustDataSettings(),
         fraction: float = 1.0,
         weights: str | None = None,
+        compile: bool = False,  # noqa: A002
         num_classes: int = 10,
         image_size: int | tuple[int, int] = 32,
     ) -> None:
@@ -58,6 +60,7 @@ class RobustDataWriter(L.LightningModule):
         self.folder = folder
         self.settings = settings
         self.fraction = fraction
+        self.compile_network = compile
 
     @property
     def findings(self) -> dict[str, Findings]:
@@ -101,6 +104,8 @@ class RobustDataWriter(L.LightningModule):
             )
         take_loader_from(self.trainer.predict_loop, self)
         frozen = frozen_copy(self._given[0], self.trainer.strategy.root_device)
+        if self.compile_network:
+            frozen.compile()
         self.builder = RobustDataBuilder(
             frozen,
             images,

@@ -98,3 +98,13 @@ def test_what_it_takes_is_said_before(capsys):
     building = capsys.readouterr().out.splitlines()[1].split()
     assert building[:3] == ["building", "20", "60"]  # 20 images, 3 steps each
     assert not Path("runs").exists()
+
+
+def test_the_network_is_compiled_when_asked(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: compiled.append(network))
+    plain = build("plain")
+    assert not compiled
+    built = build("compiled", "--model.init_args.compile", "true")
+    assert [network.training for network in compiled] == [False]
+    assert built["images"].equal(plain["images"])
