@@ -25,6 +25,10 @@ ADVERSARIAL = {  # norm: seed
 }
 IMAGES_OF = {"robust": "l2", "nonrobust": "natural_1"}  # D_R, D_NR: with whose features
 AS_ON_SHAPES = [*LONG, "--data.search_fraction", "0.02"]  # as many images, and so evaluations
+FEWER = [
+    "--model.measure_images",
+    "2000",
+]  # measuring ten classes on all takes longer than a search
 NATURALS = {0: "resnet20", 1: "natural_1", 2: "natural_2"}  # seed: network
 OTHERS = {  # what searches are called: network
     **{norm: norm for norm in ADVERSARIAL},
@@ -99,7 +103,7 @@ def measured() -> dict[str, list[str]]:
     found = {}
     for seed, network in NATURALS.items():
         for canvas in ("positive", "negative", "random", "white"):
-            options = ["--model.search.canvas", canvas]
+            options = ["--model.search.canvas", canvas, *FEWER]
             found[f"{canvas}_{seed}"] = search(network, seed, SIZES, options)
         found[f"long_inversion_{seed}"] = search(network, 1, f"[{SMALL}]", AS_ON_SHAPES)
     for name, (target, _) in TRIGGERS.items():
@@ -111,12 +115,12 @@ def measured() -> dict[str, list[str]]:
             found[f"{canvas}_{network}_augmented"] = search(
                 f"runs/cifar10_{network}_augmented", 0, f"[{SMALL}]", options
             )
-        options = poison(name)
+        options = [*poison(name), *FEWER]
         found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", options)
-        options += AS_ON_SHAPES
+        options = [*poison(name), *AS_ON_SHAPES]
         found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", options)
     for name, network in OTHERS.items():
-        found[f"positive_{name}"] = search(network, 0, SIZES)
+        found[f"positive_{name}"] = search(network, 0, SIZES, FEWER)
     for norm, radius in (("linf", "8/255"), ("l2", "0.5")):
         found[f"attacked_{norm}"] = [
             *("test", "--from", weights(norm), *IMAGES, "--attacks", "pgd20"),
@@ -129,7 +133,7 @@ def measured() -> dict[str, list[str]]:
         ]
     found["five_canvases"] = [  # as the paper's Table 1, with its schedule
         *("search", "--from", weights("resnet20"), *IMAGES, "--trainer.logger", "false"),
-        *("--model.measure_canvases", "winners"),
+        *("--model.measure_canvases", "winners", *FEWER),
     ]
     independent = [NATURALS[0], NATURALS[2]]  # all BadNets descend from natural network 1
     every = [*independent, *(f"badnets_{name}" for name in TRIGGERS), *ADVERSARIAL]

@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
 from iscp_lightning.classifiers import Classifier, load_trained
 from iscp_lightning.classifiers.rates import Rates, measure_rates
@@ -68,6 +68,7 @@ class PatternSearchModule(L.LightningModule):
         measure_on: The test images that the search has not seen, those that it has, or all.
         measure_canvases: Whether predictive power is measured for every canvas or the winners only;
             None is every canvas of up to 50 classes.
+        measure_images: On how many images it is measured, as many of each class; None means all.
         num_classes: Number of classes; the command line takes it from the data.
         image_size: Image size of a network given by name, likewise.
     """
@@ -85,6 +86,7 @@ class PatternSearchModule(L.LightningModule):
         pattern_sizes: list[float] = list(PATTERN_SIZES),  # noqa: B006
         measure_on: MeasuredOn = "held_out",
         measure_canvases: MeasuredCanvases | None = None,
+        measure_images: int | None = None,
         num_classes: int = 10,
         image_size: int | tuple[int, int] = 32,
     ) -> None:
@@ -106,6 +108,7 @@ class PatternSearchModule(L.LightningModule):
         self.pattern_sizes = tuple(sorted(set(pattern_sizes)))
         self.measure_on = measure_on
         self.measure_canvases = measure_canvases
+        self.measure_images = measure_images
         self._searched: dict[str, Any] = {}  # the origin of the masks
         self.automatic_optimization = False
         self.findings: dict[str, Findings] = {}
@@ -175,9 +178,7 @@ class PatternSearchModule(L.LightningModule):
             canvases=canvases,
             sizes=len(self.pattern_sizes),
             measured=canvases if everything else 1,
-            measured_images=measured_indices(
-                len(data.test_images), data.search_indices, self.measure_on
-            ),
+            measured_images=self._measured(data),
             processes=trainer.world_size,
         )
 
@@ -220,7 +221,11 @@ class PatternSearchModule(L.LightningModule):
                 "the search is not finished: go on with it to its last pass before measuring"
             )
         found = measure_search(
-            self.engine, self.pattern_sizes, self.measure_on, self.measure_canvases
+            self.engine,
+            self.pattern_sizes,
+            self.measure_on,
+            self.measure_canvases,
+            self.measure_images,
         )
         means: list[float] = []
         if found is not None and found.power is not None:
@@ -293,7 +298,13 @@ class PatternSearchModule(L.LightningModule):
             )
         require_canvas_free(self.search.method, self.canvases)
         require_applicable(self.search.method, data.test_images, self.pattern_sizes)
-        measured_indices(len(data.test_images), data.search_indices, self.measure_on)
+        self._measured(data)
+
+    def _measured(self, data: ImageDataModule) -> Tensor:
+        labels = data.test_images.labels
+        return measured_indices(
+            labels, data.search_indices, self.measure_on, self.measure_images, data.seed
+        )
 
     @property
     def _settings(self) -> SearchSettings:

@@ -163,6 +163,7 @@ class PatternSet:
         measure_on: MeasuredOn = "held_out",
         rows: Tensor | None = None,
         controlled: Tensor | None = None,
+        images: int | None = None,
     ) -> PatternSet:
         """Return the set with its predictive power on the test images that were searched.
 
@@ -173,6 +174,7 @@ class PatternSet:
             rows: (n,) int64, which patterns are measured; None means all.
             controlled: (m,) int64, for which of them the controls are measured, too; None is the
                 winners.
+            images: How many images, as many of each class; None means all.
 
         Raises:
             ValueError: if the images are not those that were searched, or none is held out.
@@ -190,6 +192,7 @@ class PatternSet:
             measure_on,
             self.search_indices,
             torch.isin(rows, self.winners if controlled is None else controlled),
+            images,
         )
         return replace(self, power=power.spread(rows, self.targets))
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.metrics.intervals import mean_interval, ratio_interval
 from iscp_lightning.metrics.success import StampSuccess, count_success
 from iscp_lightning.ranks import in_order
-from iscp_lightning.seeds import named_generator
+from iscp_lightning.seeds import derived_seed, named_generator
 
 MeasuredOn = Literal["held_out", "searched", "full"]
 MeasuredCanvases = Literal["all", "winners"]
@@ -171,6 +172,7 @@ def measure_power(
     measure_on: MeasuredOn = "held_out",
     searched: Tensor | None = None,
     controlled: Tensor | None = None,
+    images: int | None = None,
 ) -> PatternPower:
     """Return the predictive power of patterns on a subject's test images, on the CPU.
 
@@ -184,12 +186,14 @@ def measure_power(
         measure_on: The images that no search may look at, the others, or all.
         searched: (n,) int64, the images that are not held out; None is the subject's.
         controlled: (P,) bool, for which of them the controls are measured, too; None means all.
+        images: How many images, as many of each class; None means all.
 
     Raises:
         ValueError: as `measured_indices`.
     """
     seen_before = subject.search_indices if searched is None else searched
-    indices = measured_indices(len(subject.images), seen_before, measure_on)
+    labels = subject.images.labels
+    indices = measured_indices(labels, seen_before, measure_on, images, subject.seed)
     sizes = tuple(pattern_sizes)
     controlled = torch.ones_like(targets) > 0 if controlled is None else controlled
     mask, pixels = stamps.mask.to(subject.device), stamps.pixels
@@ -255,19 +259,35 @@ def _base_rate(
     return torch.stack(rates) if rates else torch.zeros(0, dtype=torch.float64)
 
 
-def measured_indices(count: int, searched: Tensor, measure_on: MeasuredOn) -> Tensor:
-    """Return the test images on which predictive power is measured, (n,) int64.
+def measured_indices(
+    labels: Tensor,
+    searched: Tensor,
+    measure_on: MeasuredOn,
+    images: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Return the test images on which predictive power is measured, (n,) int64, sorted.
 
     Args:
-        count: Number of test images.
+        labels: (N,) int64, of all test images.
         searched: (n,) int64, those that the search has seen.
         measure_on: `held_out`, `searched` or `full`.
+        images: How many of those, as many of each class; None means all.
+        seed: Root seed, which fixes the choice.
 
     Raises:
-        ValueError: if `measure_on` is another word, no image is held out, or the search has seen
-            none.
+        ValueError: if `measure_on` is another word, no image is held out, the search has seen
+            none, or `images` is below 1.
     """
-    indices = torch.arange(count)
+    if images is not None and images < 1:
+        raise ValueError(f"`measure_images` must be 1 or more, got {images}")
+    rest = _measurable(torch.arange(len(labels)), searched, measure_on)
+    if images is None:
+        return rest
+    return rest[stratified_choice(labels[rest], images, derived_seed(seed, "measured images"))]
+
+
+def _measurable(indices: Tensor, searched: Tensor, measure_on: MeasuredOn) -> Tensor:
     if measure_on == "full":
         return indices
     if measure_on == "searched":

@@ -200,6 +200,7 @@ def measure_search(
     pattern_sizes: Sequence[float],
     measure_on: MeasuredOn = "held_out",
     canvases: MeasuredCanvases | None = None,
+    images: int | None = None,
 ) -> PatternSet | None:
     """Return the measured patterns of a finished search on rank 0, elsewhere None; a collective.
 
@@ -212,6 +213,7 @@ def measure_search(
         measure_on: The test images that the search has not seen, those that it has, or all.
         canvases: Whether every canvas is measured or the winners only; None is every canvas of up
             to `MOST_CLASSES` classes.
+        images: How many images, as many of each class; None means all.
     """
     found = search.patterns()
     targets = search.canvases.targets
@@ -219,7 +221,7 @@ def measure_search(
     winners = torch.isin(search.owned, winning_problems(search)).nonzero().flatten()
     if measured_canvases(canvases, len(targets.unique())) == "winners":
         rows = winners
-    found = found.measured(search.subject, pattern_sizes, measure_on, rows, winners)
+    found = found.measured(search.subject, pattern_sizes, measure_on, rows, winners, images)
     parts = gather_to_first((search.owned, found))
     if len(parts) == 1:  # one process: nothing to join, so nothing to copy
         return found

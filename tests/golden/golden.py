@@ -2,8 +2,8 @@
 
     python tests/golden/golden.py      stores them anew, after a change that is meant to move them
 
-They are bit-equal where torch and the CPU are those that they were stored with; another CPU sums in
-another order, and the signs that a search steps along then differ in a few pixels of its last steps.
+They are bit-equal where torch and the CPU are those that they were stored with. Another CPU sums in
+another order, so that a few signs differ, along which a search makes its last steps.
 """
 
 import os

@@ -181,8 +181,9 @@ def test_plain_test_of_a_checkpoint_measures(tmp_path, weights, shapes):
 
 
 def test_winners_only(tmp_path, weights, shapes):
-    module = module_for(weights, measure_canvases="winners", measure_on="full")
+    module = module_for(weights, measure_canvases="winners", measure_on="full", measure_images=30)
     search(trainer_for(tmp_path), module, shapes)
+    assert results_of(module)["measured_images"] == 30
     measured = [c["predictive_power"] for e in results_of(module)["classes"] for c in e["canvases"]]
     assert sum(power is not None for power in measured) == 2
     assert "mean_predictive_power_of_best_canvas" not in results_of(module)

@@ -126,10 +126,24 @@ def test_full_is_all_that_is_left_when_everything_was_searched():
 
 
 def test_searched_is_the_other_part():
-    assert measured_indices(4, torch.tensor([3, 1]), "searched").tolist() == [1, 3]
-    assert measured_indices(4, torch.tensor([3, 1]), "held_out").tolist() == [0, 2]
+    labels = torch.zeros(4).long()
+    assert measured_indices(labels, torch.tensor([3, 1]), "searched").tolist() == [1, 3]
+    assert measured_indices(labels, torch.tensor([3, 1]), "held_out").tolist() == [0, 2]
     with pytest.raises(ValueError, match="has used no test image"):
-        measured_indices(4, torch.zeros(0).long(), "searched")
+        measured_indices(labels, torch.zeros(0).long(), "searched")
+
+
+def test_fewer_images_are_as_many_of_each_class():
+    labels = torch.arange(90) % 3
+    searched = torch.arange(0, 90, 2)
+    chosen = measured_indices(labels, searched, "held_out", 12, seed=1)
+    assert (chosen % 2).all()
+    assert chosen.equal(chosen.unique())
+    assert labels[chosen].bincount().tolist() == [4, 4, 4]
+    assert not chosen.equal(measured_indices(labels, searched, "held_out", 12, seed=2))
+    assert len(measured_indices(labels, searched, "held_out", 1000)) == 45
+    with pytest.raises(ValueError, match="`measure_images` must be 1 or more, got 0"):
+        measured_indices(labels, searched, "held_out", 0)
 
 
 def measured(pattern: PatternSet) -> PatternSet:
