@@ -20,8 +20,9 @@ from iscp_lightning.metrics.connectedness import (
 from iscp_lightning.metrics.overlap import chance_overlap, overlaps_by_class
 from iscp_lightning.metrics.regions import corner_region, edge_region, share_within
 from iscp_lightning.patterns.canvas import WHITE
+from iscp_lightning.patterns.pasting import measure_power
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.power import PatternPower, measure_power
+from iscp_lightning.patterns.power import PatternPower
 from iscp_lightning.seeds import named_generator
 
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])

@@ -27,8 +27,9 @@ from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.findings import search_findings
 from iscp_lightning.patterns.limits import require_search_trainer
 from iscp_lightning.patterns.origin import require_origin, search_origin
+from iscp_lightning.patterns.pasting import measured_indices
 from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
-from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn, measured_indices
+from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn
 from iscp_lightning.patterns.recovery import recover_trigger
 from iscp_lightning.patterns.search import (
     MOST_CLASSES,

@@ -18,7 +18,8 @@ from iscp_lightning.data.images import ImageSet, MemoryImages, as_eight_bits
 from iscp_lightning.data.stamps import Stamp
 from iscp_lightning.data.testset import require_same
 from iscp_lightning.patterns.format1 import from_format_1
-from iscp_lightning.patterns.power import Controls, MeasuredOn, PatternPower, measure_power
+from iscp_lightning.patterns.pasting import measure_power
+from iscp_lightning.patterns.power import Controls, MeasuredOn, PatternPower
 from iscp_lightning.patterns.variants.base import Variant, variant_named
 from iscp_lightning.ranks import in_order
 from iscp_lightning.runs import atomic_path

@@ -10,7 +10,7 @@ from toys import Linear, grey_images
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.patterns import PatternSet, SearchSettings, search_patterns
-from iscp_lightning.patterns.power import measured_indices
+from iscp_lightning.patterns.pasting import measured_indices
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
 
