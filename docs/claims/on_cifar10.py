@@ -23,6 +23,10 @@ ADVERSARIAL = {  # norm: seed
     "linf": 4,
     "l2": 6,
 }
+UNDERFIT = {  # natural twins, about as accurate as an adversarial network: seed, epochs
+    "underfit_linf": (5, 2),
+    "underfit_l2": (7, 4),
+}
 IMAGES_OF = {"robust": "l2", "nonrobust": "natural_1"}  # D_R, D_NR: with whose features
 AS_ON_SHAPES = [*LONG, "--data.search_fraction", "0.02"]  # as many images, and so evaluations
 FEWER = [
@@ -52,6 +56,9 @@ def networks() -> dict[str, list[str]]:
     made["start"] = [
         *(*NATURAL, *NO_CALLBACKS, "--seed_everything", "3", "--trainer.max_epochs", "4")
     ]
+    for name, (seed, epochs) in UNDERFIT.items():
+        made[name] = [*NATURAL, *NO_CALLBACKS, "--seed_everything", str(seed)]
+        made[name] += ["--trainer.max_epochs", str(epochs)]
     for norm, seed in ADVERSARIAL.items():
         made[norm] = [
             *short(f"madry_{norm}", "start", 12, seed),
@@ -143,6 +150,11 @@ def measured() -> dict[str, list[str]]:
         *(f"runs/cifar10_positive_{norm}" for norm in ADVERSARIAL),
         *("--classifiers", *(weights(network) for network in every)),
         *("--pattern_sizes", str(SMALL), str(USUAL), "--images", "1000"),
+    ]
+    found["probe"] = [
+        *("probe", "-c", str(CONFIGS / "experiment/probe_cifar10.yaml"), *IMAGES),
+        *("--images", "500", "--maps", "0", "--classifiers"),
+        *(weights(network) for network in (NATURALS[0], *UNDERFIT, *OTHERS.values())),
     ]
     return found
 
