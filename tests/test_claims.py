@@ -129,6 +129,23 @@ def test_runs_that_fail_are_named(tmp_path, monkeypatch):
     assert runs.run(tmp_path, []) == ["broken"]
 
 
+def test_a_run_of_another_command_is_not_taken_for_the_one_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "commands", lambda: ["natural_1"])
+    run = tmp_path / "runs" / "natural_1"
+    run.mkdir(parents=True)
+    (run / "results.json").write_text(json.dumps({"test": {"test/clean_accuracy": 0.9}}))
+    wanted = runs.commands()["natural_1"]
+    for arguments in ([*wanted, "--run", "r"], ["fit", "--run", "r", "--overwrite", *wanted[1:]]):
+        (run / "run.json").write_text(json.dumps({"commands": [{"arguments": arguments}]}))
+        assert evaluate.collect(tmp_path) == {"natural_1": {"test/clean_accuracy": [0.9]}}
+    other = ["fit", "--data.source", "ImageFolder", "--run", "natural_1"]
+    (run / "run.json").write_text(json.dumps({"commands": [{"arguments": other}]}))
+    with pytest.raises(ValueError, match="natural_1 was made by another command"):
+        evaluate.collect(tmp_path)
+    with pytest.raises(ValueError, match="give another folder"):
+        runs.run(tmp_path, ["natural_1"])
+
+
 def test_of_a_test_under_attack_only_the_attacks_count():
     results = {"test": {"attacks/stadv": 0.4, "attacks/noise": 0.9, "test/clean_accuracy": 1.0}}
     assert evaluate.numbers(results | {"robustness": {}}) == {"attacks/stadv": [0.4]}

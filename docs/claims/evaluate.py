@@ -26,8 +26,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from on_shapes import ATTACKED, ATTACKERS, SMALL, TRIGGERS  # noqa: E402
-from runs import commands  # noqa: E402
-from stored import OF_ATTACKS, OF_NETWORKS, Stored  # noqa: E402
+from runs import commands, is_made  # noqa: E402
+from stored import OF_ATTACKS, OF_NETWORKS, MissingRunError, Stored  # noqa: E402
 
 IN_RECORDS = ("measure", "value", "interval", "class", "inversion")
 FEWEST = 3  # values that a verdict takes
@@ -44,8 +44,8 @@ def collect(folder: Path) -> dict[str, dict[str, list[float]]]:
     """Return the numbers of all runs by name: one for each class where there are such."""
     found = {}
     for name in commands():
-        file = folder / "runs" / name / "results.json"
-        if file.is_file():
+        if is_made(folder, name):
+            file = folder / "runs" / name / "results.json"
             found[name] = numbers(json.loads(file.read_text()))
     return found
 
@@ -121,7 +121,7 @@ def table(claims: Sequence[Mapping[str, Any]], stored: Stored) -> list[str]:
         value: Callable[..., Tensor] = getattr(stored, function)
         try:
             values = value(*arguments)
-        except KeyError:  # runs are missing
+        except MissingRunError:
             found, said = "", "not run"
         else:
             low, high = interval(values)

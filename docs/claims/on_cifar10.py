@@ -142,10 +142,9 @@ def measured() -> dict[str, list[str]]:
         *("search", "--from", weights("resnet20"), *IMAGES, "--trainer.logger", "false"),
         *("--model.measure_canvases", "winners", *FEWER),
     ]
-    independent = [NATURALS[0], NATURALS[2]]  # all BadNets descend from natural network 1
-    every = [*independent, *(f"badnets_{name}" for name in TRIGGERS), *ADVERSARIAL]
+    every = [*NATURALS.values(), *(f"badnets_{name}" for name in TRIGGERS), *ADVERSARIAL]
     found["transfer"] = [
-        *("transfer", "--patterns", "runs/cifar10_positive_0", "runs/cifar10_positive_2"),
+        *("transfer", "--patterns", *(f"runs/cifar10_positive_{seed}" for seed in NATURALS)),
         *(f"runs/cifar10_all_badnets_{name}" for name in TRIGGERS),
         *(f"runs/cifar10_positive_{norm}" for norm in ADVERSARIAL),
         *("--classifiers", *(weights(network) for network in every)),

@@ -10,6 +10,7 @@ train/<class>/ and test/<class>/.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -30,8 +31,7 @@ def run(folder: Path, only: Sequence[str]) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
     for name, arguments in commands().items():
-        done = (folder / "runs" / name / "results.json").is_file()
-        if done or (only and name not in only):
+        if (only and name not in only) or is_made(folder, name):
             continue
         print(name, flush=True)
         program = [] if arguments[0].endswith(".py") else ["-m", "iscp_lightning"]
@@ -48,6 +48,29 @@ def run(folder: Path, only: Sequence[str]) -> list[str]:
             print(f"failed: {name}, see {folder / name}.log", flush=True)
             failed.append(name)
     return failed
+
+
+def is_made(folder: Path, name: str) -> bool:
+    """Return whether a run is there.
+
+    Raises:
+        ValueError: if what is there was made by other arguments than `commands` has.
+    """
+    run = folder / "runs" / name
+    if not (run / "results.json").is_file():
+        return False
+    record = run / "run.json"  # scripts leave none
+    if record.is_file():
+        given = json.loads(record.read_text())["commands"][0]["arguments"]
+        where = given.index("--run")
+        given = [part for part in given[:where] + given[where + 2 :] if part != "--overwrite"]
+        if sorted(map(_last_name, given)) != sorted(map(_last_name, commands()[name])):
+            raise ValueError(f"{run} was made by another command: give another folder")
+    return True
+
+
+def _last_name(argument: str) -> str:
+    return argument.rpartition("/")[-1]
 
 
 def needed(names: Sequence[str]) -> list[str]:

@@ -17,6 +17,10 @@ INDEPENDENT = {  # networks that no backdoored one descends from, by what names 
 }
 
 
+class MissingRunError(Exception):
+    """A run that a number is made from is not there."""
+
+
 class Stored:
     """The numbers of the runs, as `collect` returns them, and what claims are tested with.
 
@@ -32,21 +36,23 @@ class Stored:
         """Return a number of one run, float64 (n,).
 
         Raises:
-            KeyError: if the run is not there.
+            MissingRunError: if it is not there.
         """
         self.used[run] = None
+        if run not in self.runs:
+            raise MissingRunError(run)
         return torch.tensor(self.runs[run][key], dtype=torch.float64)
 
     def seeds(self, *kinds: str) -> list[int]:
         """Return the seeds of which all these runs are there.
 
         Raises:
-            KeyError: if there is none.
+            MissingRunError: if there is none.
         """
         self.used |= dict.fromkeys(f"{kind}_{seed}" for kind in kinds for seed in SEEDS)
         found = [s for s in SEEDS if all(f"{kind}_{s}" in self.runs for kind in kinds)]
         if not found:
-            raise KeyError(kinds)
+            raise MissingRunError(kinds)
         return found
 
     def number(self, key: str, kind: str) -> Tensor:
@@ -123,8 +129,8 @@ class Stored:
 
     def backdoored_above_natural(self, key: str, canvas: str) -> Tensor:
         """Return a number of the target classes, minus its mean in natural networks, but seed 1."""
-        seeds = [seed for seed in self.seeds(canvas) if seed != 1]
-        natural = torch.stack([self.of(f"{canvas}_{seed}", key) for seed in seeds]).mean(0)
+        values = [self.of(f"{canvas}_{seed}", key) for seed in INDEPENDENT[""]]
+        natural = torch.stack(values).mean(0)
         backdoored = [self.of(f"{canvas}_badnets_{name}", key)[0] for name in TRIGGERS]
         return torch.stack(backdoored) - natural[[target for target, _ in TRIGGERS.values()]]
 
@@ -164,6 +170,22 @@ class Stored:
             for seed, other in ((0, 2), (2, 0))
         ]
         return self.to_backdoored(key, on) - torch.cat(twins).mean()
+
+    def to_backdoored_above_start(self, key: str, on: str) -> Tensor:
+        """Return natural patterns' number on them minus on the network that they start from."""
+        start = [
+            self.of(f"{on}transfer", f"{key}/{on}positive_{seed}/{on}natural_1")
+            for seed in INDEPENDENT[on]
+        ]
+        return self.to_backdoored(key, on) - torch.cat(start).mean()
+
+    def to_natural_above_start(self, key: str, on: str) -> Tensor:
+        """Return their patterns' number on natural networks minus that of where they start from."""
+        start = [
+            self.of(f"{on}transfer", f"{key}/{on}positive_1/{natural}")
+            for natural in INDEPENDENT[on].values()
+        ]
+        return self.to_natural(key, on) - torch.cat(start).mean()
 
     def target_stands_out(self, key: str, kind: str) -> Tensor:
         """Return the target's number minus the largest of another class."""

@@ -19,7 +19,6 @@ from iscp_lightning.metrics.connectedness import (
 )
 from iscp_lightning.metrics.overlap import chance_overlap, overlaps_by_class
 from iscp_lightning.metrics.regions import corner_region, edge_region, share_within
-from iscp_lightning.patterns.canvas import WHITE
 from iscp_lightning.patterns.pasting import measure_power
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
@@ -157,6 +156,12 @@ def beside_random_masks(power: PatternPower) -> Compared:
     return Compared(power.predictive_power, chance)
 
 
+def not_blank(winners: PatternSet) -> Tensor:
+    """Return which canvases have more than one colour, bool (K,): a white one has no edges."""
+    pixels = winners.cut_from.flatten(2)
+    return (pixels != pixels[..., :1]).flatten(1).any(1)
+
+
 def _of_pixels(
     selected: Tensor, winners: PatternSet, objects: Tensor | None
 ) -> dict[str, Compared]:
@@ -185,11 +190,9 @@ def _of_pixels(
             for name, region in regions.items()
         },
     }
-    found["edge_share"] = Compared(  # a white canvas has no edges
-        *(
-            torch.where(winners.canvas_indices != WHITE, part, torch.nan)
-            for part in found["edge_share"]
-        )
+    shown = not_blank(winners)
+    found["edge_share"] = Compared(
+        *(torch.where(shown, part, torch.nan) for part in found["edge_share"])
     )
     if objects is not None:  # which says nothing of canvases from elsewhere
         known = winners.canvas_indices >= 0

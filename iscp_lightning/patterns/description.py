@@ -16,6 +16,7 @@ from iscp_lightning.metrics.overlap import chance_overlap, overlap
 from iscp_lightning.patterns.anatomy import (
     Compared,
     beside_random_masks,
+    not_blank,
     pixel_measures,
     power_on,
     success_measures,
@@ -26,7 +27,6 @@ from iscp_lightning.patterns.attribution import (
     grad_cam,
     last_feature_map,
 )
-from iscp_lightning.patterns.canvas import WHITE
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.tables import table
 from iscp_lightning.records import Record
@@ -127,9 +127,9 @@ def attention_measures(
     """Return what Grad-CAM says of patterns and of their canvases (appendix F of the paper).
 
     `predictive_power_of_attention` is that of the canvas's most attended pixels instead of the
-    pattern's, `attention_overlap` the intersection over union of the two; a white canvas shows
-    nothing to attend to, and has neither. `attention_before` and `attention_after` are those of
-    `AttentionShift`.
+    pattern's, `attention_overlap` the intersection over union of the two; a canvas of one colour
+    shows nothing to attend to, and has neither. `attention_before` and `attention_after` are
+    those of `AttentionShift`.
 
     Args:
         subject: The classifier and the test images.
@@ -146,7 +146,7 @@ def attention_measures(
         subject, winners.targets, winners.canvas_indices, stamps, indices[sample]
     )
     shares = stamps.mask.squeeze(2).double().mean((2, 3))
-    rows = (winners.canvas_indices != WHITE).nonzero().flatten()
+    rows = not_blank(winners).nonzero().flatten()
     seen = winners[rows]
     canvases = seen.cut_from
     maps = grad_cam(subject, canvases, seen.targets)

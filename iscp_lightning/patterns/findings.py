@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
 from iscp_lightning.patterns.recovery import format_recovery
@@ -116,7 +117,10 @@ def pattern_records(patterns: PatternSet) -> list[Record]:
         "predictive_power": winners.predictive_power,
         "attack_success_rate": winners.attack_success_rate,
     }
-    ends_of = {"mean_predictive_power": winners.mean_interval}
+    ends_of = {
+        "mean_predictive_power": winners.mean_interval,
+        "mean_attack_success_rate": mean_interval(winners.attack_success_rate),
+    }
     if (best := _of_best_canvas(patterns, power)) is not None:
         by_size["mean_predictive_power_of_best_canvas"] = best
     if (controls := winners.controls) is not None:
@@ -132,13 +136,16 @@ def pattern_records(patterns: PatternSet) -> list[Record]:
         for record in _by_size(name, values, sizes, {}, ends_of.get(name))
     ]
     found += [Record(name, value.item()) for name, value in overall.items()]
-    intervals = winners.interval
+    intervals = {
+        "predictive_power": winners.interval,
+        "attack_success_rate": winners.rate_interval,
+    }
     for row, target in enumerate(winners.targets.tolist()):
         about = {"class": patterns.class_names[target]}
         found += [Record(name, float(values[row]), about) for name, values in of_class.items()]
-        ends = {"predictive_power": intervals[row]}
         for name, values in of_pattern.items():
-            found += _by_size(name, values[row], sizes, about, ends.get(name))
+            ends = intervals[name][row] if name in intervals else None
+            found += _by_size(name, values[row], sizes, about, ends)
     return found
 
 

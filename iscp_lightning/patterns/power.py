@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from iscp_lightning.metrics.intervals import mean_interval, ratio_interval
+from iscp_lightning.metrics.intervals import mean_interval, ratio_interval, share_interval
 from iscp_lightning.ranks import in_order
 
 MeasuredOn = Literal["held_out", "searched", "full"]
@@ -108,10 +108,21 @@ class PatternPower:
     def interval(self) -> Tensor:
         """(P, S, 2) ends of the predictive power's 95 % interval over images; see `metrics`."""
         shown = self.shown.unsqueeze(1).expand(self.attack_success_rate.shape)
-        hits = (self.attack_success_rate * shown).nan_to_num(0).round().long()
         right = (self.clean_accuracy * self.images).nan_to_num(0).round().long()
-        ends = ratio_interval(hits, shown, right[self.targets], self.images[self.targets])
+        ends = ratio_interval(self._hits, shown, right[self.targets], self.images[self.targets])
         return torch.where(self.predictive_power.isnan().unsqueeze(2), torch.nan, ends)
+
+    @property
+    def rate_interval(self) -> Tensor:
+        """(P, S, 2) ends of the success rate's 95 % interval over images; see `metrics`."""
+        ends = torch.stack(
+            [share_interval(*row) for row in zip(self._hits, self.shown, strict=True)]
+        )
+        return torch.where(self.attack_success_rate.isnan().unsqueeze(2), torch.nan, ends)
+
+    @property
+    def _hits(self) -> Tensor:
+        return (self.attack_success_rate * self.shown.unsqueeze(1)).nan_to_num(0).round().long()
 
     @property
     def mean_interval(self) -> Tensor:

@@ -103,7 +103,8 @@ def test_edges_and_objects_of_the_canvas():
     assert math.isnan(values(measures, "edge_share")[0][1])
     assert values(measures, "object_share")[0] == pytest.approx([0.5, math.nan], nan_ok=True)
     assert values(measures, "object_share")[1] == pytest.approx([0.5, math.nan], nan_ok=True)
-    bars = pattern_set([canvases[0, 0] > 0], [0], canvases=canvases[:1])
+    learned = torch.tensor([-1])  # from white
+    bars = pattern_set([canvases[0, 0] > 0], [0], canvases=canvases[:1], canvas_indices=learned)
     edges = pixel_measures(bars, [0.5])["edge_share"]
     assert edges.chance.tolist() == [[16 / 64]]
     assert edges.values.tolist() == [[8 / 32]]

@@ -1,6 +1,7 @@
 """Tests of a description: records and tables from measures, Grad-CAM beside patterns, figures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,9 +109,10 @@ def test_attention_beside_patterns_by_hand():
 
 def test_a_white_canvas_shows_nothing_to_attend_to():
     subject, patterns = toy()
+    canvas = patterns.canvases[0]
     patterns = patterns[torch.tensor([0, 0])]
     patterns.targets[:] = torch.tensor([0, 1])
-    patterns.canvas_indices[0] = -1
+    patterns = replace(patterns, canvases=torch.stack([torch.full_like(canvas, 255), canvas]))
     measures = attention_measures(subject, patterns, [0.5], torch.arange(20))
     for name in ("attention_overlap", "predictive_power_of_attention"):
         found, chance = measures[name]

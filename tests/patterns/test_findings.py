@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binom
 
 from iscp_lightning import figures
 from iscp_lightning.patterns import PatternPower, PatternSet
@@ -90,6 +91,12 @@ def test_summary_of_all_canvases():
     entry = result["classes"][1]
     ends = entry.pop("predictive_power_interval")
     assert all(low <= entry["predictive_power"][k] <= high for k, (low, high) in ends.items())
+    rates = entry.pop("attack_success_rate_interval")
+    assert rates["0.01"] == pytest.approx([binom.ppf(q, 8, 0.75) / 8 for q in (0.025, 0.975)])
+    assert result["mean_attack_success_rate_interval"] == {
+        "0.01": [0.25, 0.75],  # from one class to the other
+        "0.05": [0.125, 0.5625],
+    }
     assert ends["0.01"][1] > 1 > ends["0.01"][0]  # 6 of 8 images over 3 of 4
     assert entry == {
         "class": 2,
