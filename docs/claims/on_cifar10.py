@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from on_shapes import LARGE, LONG, QUICK, ROOT, SIZES, SMALL, TRIGGERS, USUAL
+from on_shapes import LARGE, LOCAL, LONG, QUICK, ROOT, SIZES, SMALL, TRIGGERS, USUAL, VARIANTS
 
 CONFIGS = ROOT / "configs"
 WEIGHTS = ROOT / "checkpoints"
@@ -33,6 +33,19 @@ FEWER = [
     "--model.measure_images",
     "2000",
 ]  # measuring ten classes on all takes longer than a search
+INVERSIONS = {  # other ways to invert triggers: what runs are called, options
+    "many_image_inversion": LONG,
+    "small_step_inversion": [  # those of configs/experiment/search_trigger_inversion_cifar10.yaml
+        *("--model.search.variant", "TriggerInversion", "--model.search.search_epochs", "3"),
+        *("--model.search.search_batch_size", "16"),
+    ],
+    "large_step_inversion": [
+        *("--model.search.variant", "TriggerInversion", "--model.search.search_epochs", "27"),
+        *("--model.search.search_batch_size", "16", "--data.search_fraction", "0.02"),
+        *("--model.search.variant.learning_rate", "0.1"),
+        *("--model.search.variant.canvas_learning_rate", "0.2"),
+    ],
+}
 NATURALS = {0: "resnet20", 1: "natural_1", 2: "natural_2"}  # seed: network
 OTHERS = {  # what searches are called: network
     **{norm: norm for norm in ADVERSARIAL},
@@ -126,6 +139,18 @@ def measured() -> dict[str, list[str]]:
         found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", options)
         options = [*poison(name), *AS_ON_SHAPES]
         found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", options)
+        if name in LOCAL:
+            for way, options in INVERSIONS.items():
+                options = [*poison(name), *options, *FEWER]
+                found[f"{way}_{network}"] = search(network, 1, f"[{SMALL}]", options)
+    for variant in ("total_variation", "weak_variation", "learned_canvas", "area_constrained"):
+        found[f"{variant}_0"] = search(NATURALS[0], 0, SIZES, [*VARIANTS[variant], *FEWER])
+    for epsilon in ("8", "16", "32"):  # the paper's Table 5
+        options = ["--model.search.variant", "UniversalPerturbation", *FEWER]
+        options += ["--model.search.variant.epsilon", f"{epsilon}/255"]
+        found[f"perturbation_{epsilon}"] = search(NATURALS[0], 0, "[1]", options)
+        options += ["--data.search_fraction", "1", "--model.measure_on", "full"]
+        found[f"perturbation_{epsilon}_everywhere"] = search(NATURALS[0], 0, "[1]", options)
     for name, network in OTHERS.items():
         found[f"positive_{name}"] = search(network, 0, SIZES, FEWER)
     for norm, radius in (("linf", "8/255"), ("l2", "0.5")):
@@ -148,7 +173,7 @@ def measured() -> dict[str, list[str]]:
         *(f"runs/cifar10_all_badnets_{name}" for name in TRIGGERS),
         *(f"runs/cifar10_positive_{norm}" for norm in ADVERSARIAL),
         *("--classifiers", *(weights(network) for network in every)),
-        *("--pattern_sizes", str(SMALL), str(USUAL), "--images", "1000"),
+        *("--pattern_sizes", str(USUAL), "--images", "1000"),
     ]
     found["probe"] = [
         *("probe", "-c", str(CONFIGS / "experiment/probe_cifar10.yaml"), *IMAGES),
