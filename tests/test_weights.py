@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ def test_commands_name_no_folder_of_images(tmp_path, monkeypatch):
             for k in range(4):
                 pixels = np.full((32, 32, 3), 20 * k, np.uint8)
                 Image.fromarray(pixels).save(folder / split / label / f"{k}.png")
-    config = str(ROOT / "configs" / "experiment" / "natural_cifar10_folder.yaml")
+    config = str(tmp_path / "copy" / "configs" / "experiment" / "natural_cifar10_folder.yaml")
+    shutil.copytree(ROOT / "configs", tmp_path / "copy" / "configs")
     short = ["--trainer.max_epochs", "1", "--trainer.callbacks", "[]", "--data.val_fraction", "0"]
     short += ["--trainer.precision", "32-true", "--data.batch_size", "4", "--run", "cifar10_r"]
     main(["fit", "-c", config, "--data.source.root", str(folder), *short])
