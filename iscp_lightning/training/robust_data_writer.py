@@ -20,7 +20,7 @@ from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import stratified_split
 from iscp_lightning.internals import take_loader_from
 from iscp_lightning.ranks import share
-from iscp_lightning.records import Findings
+from iscp_lightning.records import Findings, Record
 from iscp_lightning.runs import is_dry, may_write
 from iscp_lightning.seeds import derived_seed
 from iscp_lightning.work import Work
@@ -64,9 +64,12 @@ class RobustDataWriter(L.LightningModule):
 
     @property
     def findings(self) -> dict[str, Findings]:
-        """Where the built set lies, once it is whole."""
-        path = self.builder.path
-        return {"": Findings(lines=[str(path)])} if path.is_file() else {}
+        """How many images were made and where they lie, once the set is whole."""
+        builder = self.builder
+        if not builder.path.is_file():
+            return {}
+        records = [Record("images", len(builder.indices))]
+        return {"": Findings(records, lines=[str(builder.path)], provenance=builder.facts)}
 
     def work(self, data: ImageDataModule, trainer: L.Trainer) -> list[Work]:
         """Return what the build takes, for `--estimate`."""

@@ -47,7 +47,11 @@ def test_without_a_folder_it_lies_in_the_run(capsys):
     half = ["--model.init_args.fraction", "0.5", "--overwrite"]
     main([*COMMAND, "--run", "r", *half])  # what the run leaves goes with it
     assert len(load_file(path)["labels"]) == 20
-    assert json.loads((path.parent / "build.json").read_text())["images"] == 20
+    built = json.loads((path.parent / "build.json").read_text())
+    assert built["images"] == 20
+    results = json.loads(Path("runs/r/results.json").read_text())
+    assert results["records"] == [{"measure": "images", "value": 20}]
+    assert results["provenance"] == built
 
 
 def test_a_fraction_is_stratified():
