@@ -1,7 +1,8 @@
 """The runs on CIFAR-10: networks, and what is found in them.
 
 `cifar10` is a folder of image files. Searches take the shipped weights, so that they can be
-repeated without a day of training; only backdoored networks with augmentation are not shipped.
+repeated without a day of training. Backdoored networks with augmentation are not shipped; those of
+D_R and D_NR and the underfit twins are not trained yet, and their searches wait for them.
 """
 
 from __future__ import annotations
@@ -29,10 +30,8 @@ UNDERFIT = {  # natural twins, about as accurate as an adversarial network: seed
 }
 IMAGES_OF = {"robust": "l2", "nonrobust": "natural_1"}  # D_R, D_NR: with whose features
 AS_ON_SHAPES = [*LONG, "--data.search_fraction", "0.02"]  # as many images, and so evaluations
-FEWER = [
-    "--model.measure_images",
-    "2000",
-]  # measuring ten classes on all takes longer than a search
+# of ten classes: on all images measuring takes longer than searching
+FEWER = ["--model.measure_images", "2000"]
 INVERSIONS = {  # other ways to invert triggers: what runs are called, options
     "many_image_inversion": LONG,
     "small_step_inversion": [  # those of configs/experiment/search_trigger_inversion_cifar10.yaml
