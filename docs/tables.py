@@ -23,6 +23,8 @@ def entries(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield what a results.json says, each as a record: what it is about, value and interval."""
     for measure, value in results.get("test", {}).items():
         yield {"measure": measure, "value": value}
+    if "clean_accuracy" in results:
+        yield {"measure": "clean_accuracy", "value": results["clean_accuracy"]}
     of_classes = [({"class": entry["name"]}, entry) for entry in results.get("classes", [])]
     for about, entry in [({}, results), *of_classes]:
         for measure in (POWER, RATE, f"mean_{POWER}", f"mean_{RATE}"):

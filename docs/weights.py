@@ -1,7 +1,8 @@
 """The shipped weights: their table, and how one is added.
 
 python docs/weights.py writes the table in checkpoints/README.md from the files' own metadata;
-python docs/weights.py RUN NAME first adds checkpoints/NAME.safetensors from a run.
+python docs/weights.py RUN NAME first adds checkpoints/NAME.safetensors from a run that trained, or
+to it what a run of `test` measured under PGD-20.
 """
 
 import argparse
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import yaml
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from iscp_lightning import load_classifier, save_classifier
-from iscp_lightning.classifiers import class_names_in
+from iscp_lightning.classifiers import class_names_in, classifier_hash
 from iscp_lightning.runs import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +57,24 @@ def add(run: Path, name: str) -> None:
     save_classifier(FOLDER / f"{name}.safetensors", network, **facts)
 
 
+def add_attacked(run: Path, name: str) -> None:
+    """Add what a run of `test` measured of a shipped classifier under PGD-20.
+
+    Raises:
+        ValueError: if it was measured of another.
+    """
+    file = FOLDER / f"{name}.safetensors"
+    results = json.loads((run / "results.json").read_text())
+    if results["tested_classifier_hash"] != classifier_hash(load_classifier(str(file))):
+        raise ValueError(f"{run} has not tested {file}")
+    with safe_open(file, "pt") as weights:
+        metadata = weights.metadata()
+    facts, found = json.loads(metadata["provenance"]), results["robustness"]
+    facts["robustness"] = {key: found[key] for key in ("images", "norm", "epsilon")}
+    facts["robustness"]["pgd20"] = found["accuracy"]["pgd20"]
+    save_file(load_file(file), file, metadata | {"provenance": json.dumps(facts)})
+
+
 def halve(network: nn.Module) -> None:
     """Store kernels and matrices in half precision; biases and statistics keep theirs."""
     for parameter in network.parameters():
@@ -74,6 +94,8 @@ def table() -> str:
         values = [
             f"{MEASURES[key]} {value:.3f}" for key, value in measured.items() if key in MEASURES
         ]
+        if robust := facts.get("robustness"):
+            values.append(f"PGD-20 of {robust['images']:,} images {robust['pgd20']:.3f}")
         cells = [
             f"`{file.name}`",
             f"{spec['architecture']}, {size}, {spec['num_classes']} classes",
@@ -100,7 +122,8 @@ def main() -> None:
     if given.run is not None:
         if given.name is None:
             parser.error("give a name besides the run")
-        add(given.run, given.name)
+        trained = (given.run / "checkpoints").is_dir()
+        (add if trained else add_attacked)(given.run, given.name)
     readme = FOLDER / "README.md"
     readme.write_text(written(readme.read_text()))
 

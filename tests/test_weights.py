@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from iscp_lightning.classifiers import class_names_in, load_classifier
 from iscp_lightning.cli import main
@@ -50,7 +52,18 @@ def test_a_run_is_added_with_what_it_says(tmp_path, monkeypatch):
         wanted = tensor.half().float() if tensor.ndim > 1 else tensor
         assert torch.equal(shipped[name], wanted.to(tensor.dtype)), name
     assert class_names_in(tmp_path / "mine.safetensors") == tuple(Shapes().class_names)
-    main(["test", "--from", str(tmp_path / "mine.safetensors"), "--run", "t"])  # names its images
+    attack = ["--attacks", "pgd20", "--attack_images", "20", "--run", "t"]
+    main(["test", "--from", str(tmp_path / "mine.safetensors"), *attack])  # names its images
+    before = load_file(tmp_path / "mine.safetensors")
+    weights.add_attacked(Path("runs/t"), "mine")
+    (row,) = weights.table().splitlines()[2:]
+    kept = json.loads(Path("runs/t/results.json").read_text())["robustness"]["robust_accuracy"]
+    assert f", PGD-20 of 20 images {kept:.3f} |" in row
+    after = load_file(tmp_path / "mine.safetensors")
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    shutil.copy(ROOT / "checkpoints" / "shapes_resnet20.safetensors", tmp_path)
+    with pytest.raises(ValueError, match="has not tested"):
+        weights.add_attacked(Path("runs/t"), "shapes_resnet20")
 
 
 def test_commands_name_no_folder_of_images(tmp_path, monkeypatch):

@@ -152,9 +152,13 @@ def measured() -> dict[str, list[str]]:
         found[f"perturbation_{epsilon}_everywhere"] = search(NATURALS[0], 0, "[1]", options)
     for name, network in OTHERS.items():
         found[f"positive_{name}"] = search(network, 0, SIZES, FEWER)
-    for norm, radius in (("linf", "8/255"), ("l2", "0.5")):
-        found[f"attacked_{norm}"] = [
-            *("test", "--from", weights(norm), *IMAGES, "--attacks", "pgd20"),
+    for name, norm, radius in (
+        ("linf", "linf", "8/255"),
+        ("l2", "l2", "0.5"),
+        ("fast", "linf", "8/255"),
+    ):
+        found[f"attacked_{name}"] = [
+            *("test", "--from", weights(OTHERS[name]), *IMAGES, "--attacks", "pgd20"),
             *("--attack_norm", norm, "--attack_epsilon", radius, "--attack_images", "1000"),
         ]
     for name in (*NATURALS, *OTHERS):
