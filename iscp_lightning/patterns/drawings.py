@@ -34,9 +34,11 @@ def search_figures(patterns: PatternSet) -> dict[str, Figure]:
     name = f"{kind} canvases" if variant.needs_canvas else type(variant).__name__
     curves = {name: winners.predictive_power}
     if winners.controls is not None:
-        curves["random masks"] = winners.over_accuracy(winners.controls.random_mask_rate)
-        base_rate = winners.over_accuracy(winners.controls.base_rate.unsqueeze(1))
-        curves["no pattern"] = base_rate.expand_as(winners.predictive_power)
+        base_rate, random_mask_rate, whole_canvas_rate = winners.controls
+        curves["random masks"] = winners.over_accuracy(random_mask_rate)
+        for label, rate in (("no pattern", base_rate), ("whole canvas", whole_canvas_rate)):
+            values = winners.over_accuracy(rate.unsqueeze(1))
+            curves[label] = values.expand_as(winners.predictive_power)
     drawn = {
         "patterns": _draw_sizes(patterns, results, power.pattern_sizes),
         "predictive_power": figures.predictive_power_curve(
@@ -193,10 +195,16 @@ def _draw_sizes(
         row_labels=[entry["name"] for entry in entries],
         column_labels=["canvas", *(f"{100 * size:g} %" for size in pattern_sizes)],
         captions=[
-            ["", *(f"PW {number(v)}" for v in entry["predictive_power"].values())]
-            for entry in entries
+            ["", *(_measured(entry, f"{size:g}") for size in pattern_sizes)] for entry in entries
         ],
     )
+
+
+def _measured(entry: dict[str, Any], size: str) -> str:
+    """Return a class's predictive power and success rate at a size, with the power's interval."""
+    power, rate = (entry[name][size] for name in ("predictive_power", "attack_success_rate"))
+    low, high = map(number, entry["predictive_power_interval"][size])
+    return f"PW {number(power)}\n({low}-{high})\nASR {number(rate)}"
 
 
 def _draw_canvases(patterns: PatternSet, results: dict[str, Any]) -> Figure:

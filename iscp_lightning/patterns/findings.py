@@ -96,7 +96,8 @@ def pattern_records(patterns: PatternSet) -> list[Record]:
 
     `clean_accuracy` is the share of all `measured_images` predicted right, `mean_clean_accuracy`
     the mean over the searched classes that have images; other means are over the winners where
-    they are defined. Intervals of means are over the classes of this one search.
+    they are defined. Intervals of means are over the classes of this one search, all others over
+    images.
     """
     power = power_of(patterns)
     winners = power[patterns.winners]
@@ -123,29 +124,37 @@ def pattern_records(patterns: PatternSet) -> list[Record]:
     }
     if (best := _of_best_canvas(patterns, power)) is not None:
         by_size["mean_predictive_power_of_best_canvas"] = best
+    intervals = {
+        "predictive_power": winners.interval,
+        "attack_success_rate": winners.rate_interval(winners.attack_success_rate),
+    }
     if (controls := winners.controls) is not None:
-        by_size["mean_random_mask_rate"] = controls.random_mask_rate.nanmean(0)
-        of_pattern["random_mask_rate"] = controls.random_mask_rate
-        for name in ("base_rate", "whole_canvas_rate"):
-            of_class[name] = getattr(controls, name)
-            overall[f"mean_{name}"] = of_class[name].nanmean()
+        for name, rates in controls._asdict().items():
+            columns = rates if rates.dim() == 2 else rates.unsqueeze(1)
+            over_classes, over_images = mean_interval(columns), winners.rate_interval(columns)
+            if rates.dim() == 2:
+                of_pattern[name], intervals[name] = rates, over_images
+                by_size[f"mean_{name}"], ends_of[f"mean_{name}"] = rates.nanmean(0), over_classes
+            else:
+                of_class[name], intervals[name] = rates, over_images.squeeze(1)
+                overall[f"mean_{name}"] = rates.nanmean()
+                ends_of[f"mean_{name}"] = over_classes.squeeze(0)
     sizes = power.pattern_sizes
     found = [
         record
         for name, values in by_size.items()
         for record in _by_size(name, values, sizes, {}, ends_of.get(name))
     ]
-    found += [Record(name, value.item()) for name, value in overall.items()]
-    intervals = {
-        "predictive_power": winners.interval,
-        "attack_success_rate": winners.rate_interval,
-    }
+    found += [
+        Record(name, value.item(), {}, _pair(ends_of.get(name))) for name, value in overall.items()
+    ]
     for row, target in enumerate(winners.targets.tolist()):
         about = {"class": patterns.class_names[target]}
-        found += [Record(name, float(values[row]), about) for name, values in of_class.items()]
-        for name, values in of_pattern.items():
+        for name, values in of_class.items():
             ends = intervals[name][row] if name in intervals else None
-            found += _by_size(name, values[row], sizes, about, ends)
+            found.append(Record(name, float(values[row]), about, _pair(ends)))
+        for name, values in of_pattern.items():
+            found += _by_size(name, values[row], sizes, about, intervals[name][row])
     return found
 
 
@@ -165,13 +174,15 @@ def _by_size(
         about: What else they are of.
         ends: (S, 2) ends of their intervals.
     """
-    intervals = (
-        [None] * len(sizes) if ends is None else [(low, high) for low, high in ends.tolist()]
-    )
+    intervals = [None] * len(sizes) if ends is None else map(_pair, ends)
     return [
         Record(measure, value, {"pattern_size": size} | about, interval)
         for value, size, interval in zip(values.tolist(), sizes, intervals, strict=True)
     ]
+
+
+def _pair(ends: Tensor | None) -> tuple[float, float] | None:
+    return None if ends is None else (float(ends[0]), float(ends[1]))
 
 
 def format_table(results: dict[str, Any]) -> str:
@@ -189,15 +200,22 @@ def format_table(results: dict[str, Any]) -> str:
     intervals = results["mean_predictive_power_interval"].values()
     means: list[list[Cell]] = [
         ["mean", results["mean_clean_accuracy"], *results["mean_predictive_power"].values()],
-        ["  95 % interval", "over classes", *(_interval(ends) for ends in intervals)],
+        ["  95 % interval", "over classes", *map(_interval, intervals)],
     ]
+    if best := results.get("mean_predictive_power_of_best_canvas"):
+        means.append(["  of best canvases", "", *best.values()])
     for title, measure in (("mean ASR", "attack_success"), ("  of random masks", "random_mask")):
         if rates := results.get(f"mean_{measure}_rate"):
+            ends = results[f"mean_{measure}_rate_interval"].values()
             means.append([title, "", *rates.values()])
+            means.append(["  95 % interval", "over classes", *map(_interval, ends)])
     images = f"{results['measured_images']} {results['measured_on']} images"
     below = [f"clean_accuracy: {number(results['clean_accuracy'])} of {images}"]
     if "mean_base_rate" in results:
-        base, whole = (number(results[f"mean_{n}_rate"]) for n in ("base", "whole_canvas"))
+        base, whole = (
+            f"{number(results[name])} ({_interval(results[f'{name}_interval'])})"
+            for name in ("mean_base_rate", "mean_whole_canvas_rate")
+        )
         below.append(f"mean ASR without a pattern: {base}; of the whole canvas: {whole}")
     return "\n".join([table(head, classes, means), *below])
 
@@ -219,6 +237,8 @@ def _nested(records: Sequence[Record]) -> dict[str, Any]:
     for record in records:
         if "pattern_size" not in record.about:
             nested[record.measure] = record.value
+            if record.interval is not None:
+                nested[f"{record.measure}_interval"] = list(record.interval)
             continue
         key = f"{record.about['pattern_size']:g}"
         nested.setdefault(record.measure, {})[key] = record.value

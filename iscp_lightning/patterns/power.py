@@ -109,20 +109,25 @@ class PatternPower:
         """(P, S, 2) ends of the predictive power's 95 % interval over images; see `metrics`."""
         shown = self.shown.unsqueeze(1).expand(self.attack_success_rate.shape)
         right = (self.clean_accuracy * self.images).nan_to_num(0).round().long()
-        ends = ratio_interval(self._hits, shown, right[self.targets], self.images[self.targets])
+        hits, seen = self._hits(self.attack_success_rate), self.images[self.targets]
+        ends = ratio_interval(hits, shown, right[self.targets], seen)
         return torch.where(self.predictive_power.isnan().unsqueeze(2), torch.nan, ends)
 
-    @property
-    def rate_interval(self) -> Tensor:
-        """(P, S, 2) ends of the success rate's 95 % interval over images; see `metrics`."""
-        ends = torch.stack(
-            [share_interval(*row) for row in zip(self._hits, self.shown, strict=True)]
-        )
-        return torch.where(self.attack_success_rate.isnan().unsqueeze(2), torch.nan, ends)
+    def rate_interval(self, rates: Tensor) -> Tensor:
+        """Return the ends of the 95 % intervals over images of success rates; see `metrics`.
 
-    @property
-    def _hits(self) -> Tensor:
-        return (self.attack_success_rate * self.shown.unsqueeze(1)).nan_to_num(0).round().long()
+        Args:
+            rates: (P, n) float64, shares of `shown`.
+
+        Returns:
+            (P, n, 2) float64, NaN where the rate is.
+        """
+        rows = zip(self._hits(rates), self.shown, strict=True)
+        ends = torch.stack([share_interval(*row) for row in rows])
+        return torch.where(rates.isnan().unsqueeze(2), torch.nan, ends)
+
+    def _hits(self, rates: Tensor) -> Tensor:
+        return (rates * self.shown.unsqueeze(1)).nan_to_num(0).round().long()
 
     @property
     def mean_interval(self) -> Tensor:

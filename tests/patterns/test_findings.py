@@ -134,12 +134,19 @@ def test_summary_of_the_controls():
     low, high = result["mean_predictive_power_interval"]["0.01"]
     assert (low, high) == (0.5, 1.0)  # of two classes
     lines = format_table(result).splitlines()
-    assert lines[-1] == "mean ASR without a pattern: 0.188; of the whole canvas: 0.750"
-    assert lines[-3].split() == ["of", "random", "masks", "0.250", "0.375"]
+    below = "mean ASR without a pattern: 0.188 (0.125-0.250); of the whole canvas: 0.750"
+    assert lines[-1] == f"{below} (0.500-1.000)"
+    assert lines[-4].split() == ["of", "random", "masks", "0.250", "0.375"]
+    assert lines[-3].split()[-2:] == ["0.125-0.375", "0.250-0.500"]  # from one class to the other
+    ends = [binom.ppf(q, 8, 0.375) / 8 for q in (0.025, 0.975)]
+    assert result["classes"][1]["random_mask_rate_interval"]["0.01"] == pytest.approx(ends)
+    ends = [binom.ppf(q, 8, 0.125) / 8 for q in (0.025, 0.975)]
+    assert result["classes"][0]["base_rate_interval"] == pytest.approx(ends)
+    assert result["classes"][1]["whole_canvas_rate_interval"] == [1, 1]
     labels = [
         line.get_label() for line in search_figures(patterns)["predictive_power"].axes[0].lines
     ]
-    assert labels == ["positive canvases", "random masks", "no pattern"]
+    assert labels == ["positive canvases", "random masks", "no pattern", "whole canvas"]
 
 
 def test_summary_of_winners_alone():
@@ -190,7 +197,9 @@ def test_table_by_hand(undefined):
     results = {
         "mean_predictive_power": {"0.01": 0.12345, "0.05": 1.5},
         "mean_predictive_power_interval": {"0.01": [0.1, 0.2], "0.05": [undefined, undefined]},
+        "mean_predictive_power_of_best_canvas": {"0.01": 0.25, "0.05": 1.75},
         "mean_attack_success_rate": {"0.01": 0.0625, "0.05": 0.75},
+        "mean_attack_success_rate_interval": {"0.01": [0.0, 0.125], "0.05": [0.5, 1.0]},
         "clean_accuracy": 0.9,  # also of classes that were not searched
         "mean_clean_accuracy": 0.5,
         "measured_on": "held_out",
@@ -198,14 +207,16 @@ def test_table_by_hand(undefined):
         "classes": entries,
     }
     assert format_table(results).splitlines() == [
-        "class            clean accuracy       PW 1 %  PW 5 %",
-        "----------------------------------------------------",
-        "cat                       0.500        0.123   1.500",
-        "eel                           -            -       -",
-        "----------------------------------------------------",
-        "mean                      0.500        0.123   1.500",
-        "  95 % interval    over classes  0.100-0.200       -",
-        "mean ASR                               0.062   0.750",
+        "class               clean accuracy       PW 1 %       PW 5 %",
+        "------------------------------------------------------------",
+        "cat                          0.500        0.123        1.500",
+        "eel                              -            -            -",
+        "------------------------------------------------------------",
+        "mean                         0.500        0.123        1.500",
+        "  95 % interval       over classes  0.100-0.200            -",
+        "  of best canvases                        0.250        1.750",
+        "mean ASR                                  0.062        0.750",
+        "  95 % interval       over classes  0.000-0.125  0.500-1.000",
         "clean_accuracy: 0.900 of 80 held_out images",
     ]
 
