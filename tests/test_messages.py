@@ -105,6 +105,9 @@ MISTAKES = [
     (f"{SEARCH} --model.classes '[starr]'", "`classes` has 'starr' (did you mean 'star'?); allowed are 0 to 9 and the names"),
     (f"{SEARCH} --model.random_classes 50", "`random_classes` must lie in 1 to 10, got 50"),
     (f"{SEARCH} --model.pattern_sizes [2.0]", "`pattern_size` must lie in (0, 1] and give at least one of 32 x 32 pixels, got 2.0"),
+    (f"{SEARCH} --model.pattern_sizes [0.0001]", "`pattern_size` must lie in (0, 1] and give at least one of 32 x 32 pixels, got 0.0001"),
+    (f"{SEARCH} {SETTINGS}.variant TotalVariation {SETTINGS}.variant.smoothness -1", "`smoothness` must be 0 or more, got -1"),
+    (f"{SEARCH} {SETTINGS}.variant TriggerInversion {SETTINGS}.variant.pattern_size 0.0001 --model.pattern_sizes [0.01]", "`pattern_size` must lie in (0, 1] and give at least one of 32 x 32 pixels, got 0.0001"),
     (f"{SEARCH} --model.measure_on train", "`model.measure_on`=train must be one of held_out, searched, full"),
     (f"search {FIT[4:]}", "`search` needs a PatternSearchModule as `model`, got NaturalModule"),
     (

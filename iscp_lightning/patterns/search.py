@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -150,6 +151,8 @@ def problems_of(
 def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float] = ()) -> None:
     """Try a variant on a black canvas, before anything is classified.
 
+    Sizes that it does not search for give a warning.
+
     Args:
         variant: The variant.
         images: The test images.
@@ -166,6 +169,13 @@ def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float
     if sizes:
         means = {name: variables[name] for name in variant.averaged}
         variant.pasted(variables, means, black, sizes)
+    searched = variant.searched_sizes
+    if searched and (others := [size for size in sizes if size not in searched]):
+        of, cut = (", ".join(f"{100 * size:g} %" for size in each) for each in (searched, others))
+        name = type(variant).__name__
+        warnings.warn(
+            f"{name} searches for patterns of {of}: {cut} are cut from them", stacklevel=2
+        )
 
 
 def require_canvas_free(variant: Variant, canvases: object) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from iscp_lightning.classifiers import create_classifier, save_classifier
 from iscp_lightning.cli import main
@@ -130,10 +131,14 @@ def test_mistakes_end_in_one_line(capsys):
     line = refused(capsys, "--from", "runs/a", "--patterns", "p.safetensors")
     words = "`--classifiers` must be given: `--patterns p.safetensors` names no weights file"
     assert line == f"error: {words}"
-    Path("set/train/cat").mkdir(parents=True)
-    Path("set/train/dog").mkdir(parents=True)
+    for name in "abcdefghij":
+        for split in ("train", "test"):
+            (Path("set") / split / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(Path("set") / split / name / "0.png")
     other = ["--data.source", "ImageFolder", "--data.source.root", "set"]
-    assert "error: " in refused(capsys, *patterns, *other)
+    line = refused(capsys, *patterns, *other, "--data.val_fraction", "0")
+    assert "`patterns`=runs/of_a know 10 classes (circle, " in line
+    assert "the data have 10 (a, b, c, ...)" in line
 
 
 def test_classifiers_that_descend_from_each_other_are_named(recwarn):

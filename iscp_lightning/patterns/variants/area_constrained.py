@@ -49,6 +49,7 @@ class AreaConstrained(Variant):
         if not pattern_sizes or not all(0 < size < 1 for size in pattern_sizes):
             raise ValueError(f"`pattern_sizes` must list shares in (0, 1), got {pattern_sizes}")
         self.pattern_sizes = sorted(set(pattern_sizes), reverse=True)
+        self.searched_sizes = (*self.pattern_sizes, SOFT_SIZE)
 
     def variables(self, canvases: Tensor) -> dict[str, Tensor]:
         """Return scores (P, H, W), what each turn ended with (P, 1 + S, H, W), all zero.
@@ -112,9 +113,8 @@ class AreaConstrained(Variant):
         """Return hard masks of the largest scores with the canvas."""
         masks = []
         for size in sizes:
-            known = (*self.pattern_sizes, SOFT_SIZE)
-            ratios = [max(size / each, each / size) for each in known]
-            turn = (1 + ratios.index(min(ratios))) % len(known)
+            ratios = [max(size / each, each / size) for each in self.searched_sizes]
+            turn = (1 + ratios.index(min(ratios))) % len(ratios)
             scores = variables["kept"][:, turn]
             masks.append(top_pixels(scores, scores, [size]))
         return Stamp(torch.cat(masks, 1).unsqueeze(2), canvases.unsqueeze(1))

@@ -55,6 +55,7 @@ class TriggerInversion(Variant):
             if not 0 < rate < math.inf:
                 raise ValueError(f"`{name}` must be finite and above 0, got {rate}")
         self.pattern_size = pattern_size
+        self.searched_sizes = (pattern_size,)
         self.learning_rate = learning_rate
         self.canvas_learning_rate = canvas_learning_rate
 

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from toys import Linear, grey_images
@@ -5,8 +7,8 @@ from toys import Linear, grey_images
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.patterns import SearchSettings
-from iscp_lightning.patterns.search import run_search
-from iscp_lightning.patterns.variants import Problems, TriggerInversion
+from iscp_lightning.patterns.search import require_applicable, run_search
+from iscp_lightning.patterns.variants import AreaConstrained, Problems, TriggerInversion
 
 
 class RedCorner(Linear):
@@ -54,6 +56,17 @@ def test_threshold_and_temperature_fall():
         torch.testing.assert_close(stamp.mask[0, 0], expected)
         assert (stamp.pixels == 0.5).all()
     assert variant.stamps(variables, problems(1.0)).mask.sum() == 4
+
+
+def test_sizes_that_were_not_searched_for_are_warned_of():
+    images = MemoryImages(*grey_images(8))
+    said = "TriggerInversion searches for patterns of 6.25 %: 25 %, 50 % are cut from them"
+    with pytest.warns(UserWarning, match=said):
+        require_applicable(TriggerInversion(4 / 64), images, [4 / 64, 0.25, 0.5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        require_applicable(TriggerInversion(4 / 64), images, [4 / 64])
+        require_applicable(AreaConstrained([0.25]), images, [0.1, 0.25])
 
 
 @pytest.mark.parametrize(
