@@ -17,6 +17,7 @@ sys.path.insert(0, str(DOCS / "claims"))
 import evaluate  # noqa: E402
 import hard_loss  # noqa: E402
 import on_shapes  # noqa: E402
+import overlaps  # noqa: E402
 import runs  # noqa: E402
 
 CLAIMS = yaml.safe_load((DOCS / "claims" / "claims.yaml").read_text())
@@ -216,3 +217,11 @@ def test_runs_are_made_with_those_that_they_need():
 
 def test_a_run_named_like_a_command_does_not_need_itself():
     assert {"transfer", "all_badnets_square", "natural_1"} <= set(runs.needed(["transfer"]))
+
+
+def test_overlaps_of_two_searches_by_class():
+    first = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0]]).bool().view(3, 2, 2)
+    other = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]]).bool().view(3, 2, 2)
+    same, different = overlaps.overlaps(first, other)
+    assert same.tolist() == pytest.approx([1, 1 / 3, 1 / 3])
+    assert different.tolist() == pytest.approx([(1 / 3 + 0) / 2, (0 + 1) / 2, (1 / 3 + 1 / 3) / 2])

@@ -32,6 +32,7 @@ IMAGES_OF = {"robust": "l2", "nonrobust": "natural_1"}  # D_R, D_NR: with whose 
 AS_ON_SHAPES = [*LONG, "--data.search_fraction", "0.02"]  # as many images, and so evaluations
 # of ten classes: on all images measuring takes longer than searching
 FEWER = ["--model.measure_images", "2000"]
+OVERLAPS = str(ROOT / "docs/claims/overlaps.py")
 INVERSIONS = {  # other ways to invert triggers: what runs are called, options
     "many_image_inversion": LONG,
     "small_step_inversion": [  # those of configs/experiment/search_trigger_inversion_cifar10.yaml
@@ -168,15 +169,23 @@ def measured() -> dict[str, list[str]]:
         ]
     found["five_canvases"] = [  # as the paper's Table 1, with its schedule
         *("search", "--from", weights("resnet20"), *IMAGES, "--trainer.logger", "false"),
-        *("--model.measure_canvases", "winners", *FEWER),
+        *FEWER,
     ]
+    for seed in NATURALS:
+        for canvas in ("negative", "random", "white"):
+            runs = (f"runs/cifar10_positive_{seed}", f"runs/cifar10_{canvas}_{seed}")
+            found[f"overlap_{canvas}_{seed}"] = [OVERLAPS, *runs]
+    for variant in ("weak_variation", "total_variation"):
+        runs = ("runs/cifar10_positive_0", f"runs/cifar10_{variant}_0")
+        found[f"overlap_{variant}_0"] = [OVERLAPS, *runs]
     every = [*NATURALS.values(), *(f"badnets_{name}" for name in TRIGGERS), *ADVERSARIAL]
     found["transfer"] = [
         *("transfer", "--patterns", *(f"runs/cifar10_positive_{seed}" for seed in NATURALS)),
         *(f"runs/cifar10_all_badnets_{name}" for name in TRIGGERS),
         *(f"runs/cifar10_positive_{norm}" for norm in ADVERSARIAL),
+        "runs/cifar10_area_constrained_0",
         *("--classifiers", *(weights(network) for network in every)),
-        *("--pattern_sizes", str(USUAL), "--images", "1000"),
+        *("--pattern_sizes", str(SMALL), "0.02", str(USUAL), "--images", "500"),
     ]
     found["probe"] = [
         *("probe", "-c", str(CONFIGS / "experiment/probe_cifar10.yaml"), *IMAGES),
