@@ -10,11 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from iscp_lightning import PatternSet, figures
+from iscp_lightning.metrics.connectedness import connectedness
 from iscp_lightning.patterns.drawings import canvas_pixels, pattern_pixels
 from iscp_lightning.runs import save_figure
 
@@ -61,13 +58,6 @@ def triggers(file: Path, runs: list[str]) -> None:
     )
 
 
-def neighbours(selected: Tensor) -> float:
-    """Return how many of a selected pixel's four direct neighbours are selected, on average."""
-    pixels = selected.float()
-    cross = torch.tensor([[[[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]]])
-    return float((F.conv2d(pixels[:, None], cross, padding=1)[:, 0] * pixels).sum() / pixels.sum())
-
-
 def compare(file: Path, runs: list[str]) -> None:
     """Draw the winning patterns of every class, a column for each run."""
     named = {name: read(run) for name, _, run in (item.partition("=") for item in runs)}
@@ -80,7 +70,7 @@ def compare(file: Path, runs: list[str]) -> None:
             grid[entry["class"]][column] = pattern_pixels(patterns, row, SIZE)
             captions[entry["class"]][column] = "PW -" if power is None else f"PW {power:.2f}"
         chosen = patterns[patterns.winners].selected(SIZE)
-        print(f"{name}: {neighbours(chosen):.2f} selected neighbours a pixel")
+        print(f"{name}: connectedness {float(connectedness(chosen).nanmean()):.3f}")
     heads = [f"{n}\naccuracy {100 * r['clean_accuracy']:.0f} %" for n, (_, r) in named.items()]
     save_figure(
         file,
