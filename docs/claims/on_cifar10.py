@@ -144,7 +144,10 @@ def measured() -> dict[str, list[str]]:
                 options = [*poison(name), *options, *FEWER]
                 found[f"{way}_{network}"] = search(network, 1, f"[{SMALL}]", options)
     for variant in ("total_variation", "weak_variation", "learned_canvas", "area_constrained"):
-        found[f"{variant}_0"] = search(NATURALS[0], 0, SIZES, [*VARIANTS[variant], *FEWER])
+        for seed, network in NATURALS.items():
+            if seed == 0 or variant == "area_constrained":
+                options = [*VARIANTS[variant], *FEWER]
+                found[f"{variant}_{seed}"] = search(network, seed, SIZES, options)
     for epsilon in ("8", "16", "32"):  # the paper's Table 5
         options = ["--model.search.variant", "UniversalPerturbation", *FEWER]
         options += ["--model.search.variant.epsilon", f"{epsilon}/255"]
