@@ -15,7 +15,8 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 MARK, END = "<!-- table {} -->", "<!-- end -->"
-POWER, RATE = "predictive_power", "attack_success_rate"
+OF_SIZES = ("predictive_power", "attack_success_rate", "random_mask_rate")
+OF_ALL = ("clean_accuracy", "base_rate", "whole_canvas_rate")
 NOT_IN_RECORDS = ("run", "digits", "only")
 
 
@@ -23,15 +24,17 @@ def entries(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield what a results.json says, each as a record: what it is about, value and interval."""
     for measure, value in results.get("test", {}).items():
         yield {"measure": measure, "value": value}
-    if "clean_accuracy" in results:
-        yield {"measure": "clean_accuracy", "value": results["clean_accuracy"]}
     of_classes = [({"class": entry["name"]}, entry) for entry in results.get("classes", [])]
     for about, entry in [({}, results), *of_classes]:
-        for measure in (POWER, RATE, f"mean_{POWER}", f"mean_{RATE}"):
+        for measure in (prefix + name for name in OF_SIZES for prefix in ("", "mean_")):
             intervals = entry.get(f"{measure}_interval", {})
             for size, value in entry.get(measure, {}).items():
                 found = {"size": size, "measure": measure, "value": value}
                 yield {**about, **found, "interval": intervals.get(size, [])}
+        for measure in (prefix + name for name in OF_ALL for prefix in ("", "mean_")):
+            if measure in entry:
+                found = {"measure": measure, "value": entry[measure]}
+                yield {**about, **found, "interval": entry.get(f"{measure}_interval", [])}
     yield from results.get("records", [])
 
 

@@ -33,8 +33,11 @@ RESULTS = {
                 "predictive_power": {"0.1": 0.75, "0.2": 1.5},
                 "predictive_power_interval": {"0.1": [0.5, 1.0], "0.2": [1.0, 2.0]},
                 "attack_success_rate": {"0.1": 0.7, "0.2": 1.0},
+                "base_rate": 0.1,
+                "base_rate_interval": [0.0, 0.2],
             }
         ],
+        "mean_clean_accuracy": 0.8,
     },
 }
 OF_RECORDS = {
@@ -63,6 +66,8 @@ def test_classes_means_tests_and_several_runs():
         "star": {**power, "class": "star"},
         "mean": {**power, "measure": "mean_predictive_power"},
         "seeds": accuracy,
+        "nothing": {"run": "searched", "measure": "base_rate", "class": "star"},
+        "accuracy": {"run": "searched", "measure": "mean_clean_accuracy"},
     }
     table = {"columns": {"is": {}}, "rows": rows}
     text = tables.markdown(table, tables.read(table, RESULTS))
@@ -70,6 +75,8 @@ def test_classes_means_tests_and_several_runs():
         "| star | 0.750 (0.500 to 1.000) |",
         "| mean | 0.500 (0.400 to 0.600) |",
         "| seeds | 0.900, 0.900 |",
+        "| nothing | 0.100 (0.000 to 0.200) |",
+        "| accuracy | 0.800 |",
     ]
 
 
