@@ -65,7 +65,12 @@ COLUMNS = {  # of the table on the screen
     "robust_accuracy": "robust",
     "clean_accuracy": "clean",
 }
-WITH_INTERVAL = ("mean_predictive_power", "mean_attack_success_rate", "robust_accuracy")
+WITH_INTERVAL = (
+    "mean_predictive_power",
+    "mean_attack_success_rate",
+    "mean_base_rate",
+    "robust_accuracy",
+)
 
 
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:

@@ -145,6 +145,8 @@ def transfer_records(
 ) -> list[Record]:
     """Return the numbers of all pairs: means over classes first, then those of each class.
 
+    Intervals of means are over the classes, all others over images.
+
     Args:
         found: By the names of a pattern set and of a classifier.
         sources: For each pattern set the classifier that it was searched in, where that is there.
@@ -161,8 +163,13 @@ def transfer_records(
         assert power.controls is not None
         base = power.controls.base_rate
         overall.append(Record("clean_accuracy", float(clean), pair))
-        overall.append(Record("mean_base_rate", float(base.nanmean()), pair))
+        (low, high), *_ = mean_interval(base.unsqueeze(1)).tolist()
+        overall.append(Record("mean_base_rate", float(base.nanmean()), pair, (low, high)))
         success = power.attack_success_rate
+        of_classes = {
+            "predictive_power": (power.predictive_power, power.interval),
+            "attack_success_rate": (success, power.rate_interval(success)),
+        }
         means = {
             "mean_predictive_power": (power.mean, power.mean_interval),
             "mean_attack_success_rate": (success.nanmean(0), mean_interval(success)),
@@ -176,15 +183,15 @@ def transfer_records(
                 overall.append(Record(name, float(values[column]), about, (low, high)))
             for row, target in enumerate(power.targets.tolist()):
                 of_class = {**about, "class": class_names[target]}
-                single += [
-                    Record(
-                        "predictive_power", float(power.predictive_power[row, column]), of_class
-                    ),
-                    Record("attack_success_rate", float(success[row, column]), of_class),
-                ]
+                for name, (values, ends) in of_classes.items():
+                    low, high = ends[row, column].tolist()
+                    single.append(Record(name, float(values[row, column]), of_class, (low, high)))
+        ends = power.rate_interval(base.unsqueeze(1)).squeeze(1).tolist()
         single += [
-            Record("base_rate", float(rate), {**pair, "class": class_names[target]})
-            for rate, target in zip(base.tolist(), power.targets.tolist(), strict=True)
+            Record("base_rate", rate, {**pair, "class": class_names[target]}, (low, high))
+            for rate, target, (low, high) in zip(
+                base.tolist(), power.targets.tolist(), ends, strict=True
+            )
         ]
     return overall + single
 

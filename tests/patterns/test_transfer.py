@@ -149,6 +149,12 @@ def test_records_of_all_pairs():
     assert values["attack_success_rate/0.0625/triggers/both/left"] == 1
     assert values["base_rate/triggers/both/right"] == 0
     assert math.isnan(values["predictive_power/0.0625/triggers/left/right"])
+    ends = {record.name: record.interval for record in records}
+    assert ends["attack_success_rate/0.0625/triggers/both/left"] == (1, 1)
+    low, high = ends["predictive_power/0.0625/triggers/both/right"]
+    assert low < values["predictive_power/0.0625/triggers/both/right"] < high
+    assert ends["base_rate/triggers/both/right"] == (0, 0)
+    assert ends["mean_base_rate/triggers/left"] == (0, 0)
 
 
 def test_no_rate_without_the_source():
