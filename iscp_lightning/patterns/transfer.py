@@ -186,11 +186,11 @@ def transfer_records(
                 for name, (values, ends) in of_classes.items():
                     low, high = ends[row, column].tolist()
                     single.append(Record(name, float(values[row, column]), of_class, (low, high)))
-        ends = power.rate_interval(base.unsqueeze(1)).squeeze(1).tolist()
+        of_nothing = power.rate_interval(base.unsqueeze(1)).squeeze(1).tolist()
         single += [
             Record("base_rate", rate, {**pair, "class": class_names[target]}, (low, high))
             for rate, target, (low, high) in zip(
-                base.tolist(), power.targets.tolist(), ends, strict=True
+                base.tolist(), power.targets.tolist(), of_nothing, strict=True
             )
         ]
     return overall + single
