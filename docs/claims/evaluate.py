@@ -194,19 +194,30 @@ def triggers(stored: Stored, searches: Mapping[str, str], on: str = "") -> list[
 
 def selection(stored: Stored) -> list[str]:
     """Return a table of mean predictive powers by the rule that chooses a class's canvas."""
-    key, kind = f"predictive_power/{USUAL}", "positive"
-    chosen = stored.number(key, kind)
-    rules = {
-        "the lowest objective": chosen,
-        "the lowest cross-entropy of its pattern on the search images": chosen
-        + stored.chosen_by_hard_loss(key, kind, "hard_loss"),
-        "the largest power on the search images": chosen
-        + stored.chosen_by_power(key, kind, "on_searched"),
-        "the largest power on the held-out images": stored.number(f"best_canvas/{key}", kind),
+    key = f"predictive_power/{USUAL}"
+    rules: dict[str, Callable[[str, str], Tensor]] = {
+        "the lowest objective": lambda kind, on: stored.number(key, kind),
+        "the lowest cross-entropy of its pattern on the search images": lambda kind, on: (
+            stored.number(key, kind) + stored.chosen_by_hard_loss(key, kind, f"{on}hard_loss")
+        ),
+        "the largest power on the search images": lambda kind, on: (
+            stored.number(key, kind) + stored.chosen_by_power(key, kind, f"{on}on_searched")
+        ),
+        "the largest power on the held-out images": lambda kind, on: stored.number(
+            f"best_canvas/{key}", kind
+        ),
     }
-    lines = ["| of three canvases, that with | mPW at 5 %, networks 0, 1, 2 |", "| --- | --- |"]
-    cells = {rule: ", ".join(f"{each:.3f}" for each in of) for rule, of in rules.items()}
-    return lines + [f"| {rule} | {of} |" for rule, of in cells.items()]
+    heads = ("mPW at 5 % of the canvas with", "`Shapes`, of three, networks 0, 1, 2")
+    lines = [f"| {' | '.join([*heads, 'CIFAR-10, of five, network 0'])} |", "| --- | --- | --- |"]
+    for rule, value in rules.items():
+        cells = []
+        for kind, on in (("positive", ""), ("cifar10_five_canvases", "cifar10_")):
+            try:
+                cells.append(", ".join(f"{each:.3f}" for each in value(kind, on)))
+            except MissingRunError:
+                cells.append("")
+        lines.append(f"| {' | '.join([rule, *cells])} |")
+    return lines
 
 
 def attacks(stored: Stored, run: str, sizes: Sequence[str]) -> list[str]:

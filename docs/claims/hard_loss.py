@@ -1,9 +1,10 @@
 """The hard loss of patterns: the cross-entropy for their class when they are pasted on D_n.
 
-    python docs/claims/hard_loss.py SEARCH NETWORK --run NAME
+    python docs/claims/hard_loss.py SEARCH NETWORK [--images FOLDER] --run NAME
 
-SEARCH and NETWORK are run folders of a search on `Shapes` and of the network that it searched;
-runs/NAME/results.json gets one record for each class and canvas.
+SEARCH is the run folder of a search, NETWORK the weights file of the network that it searched, or
+its run folder; the images are those of `Shapes`, or of a folder. runs/NAME/results.json gets one
+record for each class and canvas.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iscp_lightning import PatternSet, Shapes, load_classifier
+from iscp_lightning import ImageFolder, PatternSet, Shapes, load_classifier
 from iscp_lightning.data.images import to_float
 
 SIZE = 0.05
@@ -48,17 +49,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("search", type=Path)
     parser.add_argument("network", type=Path)
+    parser.add_argument("--images", help="a folder of images instead of Shapes")
     parser.add_argument("--run", required=True)
     parser.add_argument("--overwrite", action="store_true")
     given = parser.parse_args()
     (file,) = (given.search / "patterns").glob("*.safetensors")
     patterns = PatternSet.load(file)
-    network = load_classifier(str(given.network / "checkpoints" / "last.ckpt")).eval()
-    shapes = Shapes().test()
+    file = given.network
+    network = load_classifier(str(file / "checkpoints" / "last.ckpt" if file.is_dir() else file))
+    source = ImageFolder(given.images) if given.images else Shapes()
+    source.prepare()
+    test = source.test()
+    images = test.read(torch.arange(len(test)))
     records = [
         {
             "measure": "hard_loss",
-            "value": hard_loss(network, patterns, row, shapes.images, shapes.labels),
+            "value": hard_loss(network.eval(), patterns, row, images, test.labels),
             "class": patterns.class_names[target],
             "pattern_size": SIZE,
         }

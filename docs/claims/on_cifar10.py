@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from on_shapes import LARGE, LOCAL, LONG, QUICK, ROOT, SIZES, SMALL, TRIGGERS, USUAL, VARIANTS
+from on_shapes import (
+    HARD_LOSS,
+    LARGE,
+    LOCAL,
+    LONG,
+    QUICK,
+    ROOT,
+    SIZES,
+    SMALL,
+    TRIGGERS,
+    USUAL,
+    VARIANTS,
+)
 
 CONFIGS = ROOT / "configs"
 WEIGHTS = ROOT / "checkpoints"
@@ -170,9 +182,12 @@ def measured() -> dict[str, list[str]]:
             *("describe", "--from", f"runs/cifar10_positive_{name}", "--images", "1000"),
             *("--pattern_sizes", str(USUAL), str(LARGE)),
         ]
-    found["five_canvases"] = [  # as the paper's Table 1, with its schedule
+    found["five_canvases_0"] = [  # as the paper's Table 1, with its schedule
         *("search", "--from", weights("resnet20"), *IMAGES, "--trainer.logger", "false"),
         *FEWER,
+    ]
+    found["hard_loss_0"] = [
+        *(HARD_LOSS, "runs/cifar10_five_canvases_0", weights("resnet20"), "--images", "cifar10")
     ]
     for seed in NATURALS:
         for canvas in ("negative", "random", "white"):
