@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iscp_lightning import ImageFolder, PatternSet, Shapes, load_classifier
+from iscp_lightning import PatternSet, load_classifier
+from iscp_lightning.data import ImageFolder, Shapes
 from iscp_lightning.data.images import to_float
 
 SIZE = 0.05
