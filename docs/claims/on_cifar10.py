@@ -1,8 +1,7 @@
 """The runs on CIFAR-10: networks, and what is found in them.
 
 `cifar10` is a folder of image files. Searches take the shipped weights, so that they can be
-repeated without a day of training. Backdoored networks with augmentation are not shipped; those of
-D_R and D_NR and the underfit twins are not trained yet, and their searches wait for them.
+repeated without a day of training. Backdoored networks with augmentation are not shipped.
 """
 
 from __future__ import annotations
