@@ -55,7 +55,7 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {}
 
     def add(name: str, value: float | None) -> None:
-        values.setdefault(name, []).append(float("nan") if value is None else round(value, 6))
+        values.setdefault(name, []).append(float("nan") if value is None else round(value, 8))
 
     wanted = OF_ATTACKS if "robustness" in results else OF_NETWORKS
     for key, value in results.get("test", {}).items():
