@@ -11,9 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colour-blind-safe palette without black and yellow (too pale for a line).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = "os^Dvp*"
+# Okabe and Ito's colour-blind-safe palette, with grey for yellow (too pale for a line).
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#000000", "#7F7F7F"),
+)
+MARKERS = "os^Dvp*X"
 GAP = 0.08  # inches around cells and labels
 
 
