@@ -61,10 +61,12 @@ def add_attacked(run: Path, name: str) -> None:
     """Add what a run of `test` measured of a shipped classifier under PGD-20.
 
     Raises:
-        ValueError: if it was measured of another.
+        ValueError: if it was measured of another, or not at all.
     """
     file = FOLDER / f"{name}.safetensors"
     results = json.loads((run / "results.json").read_text())
+    if "pgd20" not in results.get("robustness", {}).get("accuracy", {}):
+        raise ValueError(f"{run} has not trained, nor tested with `--attacks pgd20`")
     if results["tested_classifier_hash"] != classifier_hash(load_classifier(str(file))):
         raise ValueError(f"{run} has not tested {file}")
     with safe_open(file, "pt") as weights:
@@ -95,7 +97,8 @@ def table() -> str:
             f"{MEASURES[key]} {value:.3f}" for key, value in measured.items() if key in MEASURES
         ]
         if robust := facts.get("robustness"):
-            values.append(f"PGD-20 of {robust['images']:,} images {robust['pgd20']:.3f}")
+            of = f"{robust['norm']} {robust['epsilon']:.3g}, {robust['images']:,} images"
+            values.append(f"PGD-20 ({of}) {robust['pgd20']:.3f}")
         cells = [
             f"`{file.name}`",
             f"{spec['architecture']}, {size}, {spec['num_classes']} classes",

@@ -58,12 +58,15 @@ def test_a_run_is_added_with_what_it_says(tmp_path, monkeypatch):
     weights.add_attacked(Path("runs/t"), "mine")
     (row,) = weights.table().splitlines()[2:]
     kept = json.loads(Path("runs/t/results.json").read_text())["robustness"]["robust_accuracy"]
-    assert f", PGD-20 of 20 images {kept:.3f} |" in row
+    assert f", PGD-20 (linf 0.0314, 20 images) {kept:.3f} |" in row
     after = load_file(tmp_path / "mine.safetensors")
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
     shutil.copy(ROOT / "checkpoints" / "shapes_resnet20.safetensors", tmp_path)
     with pytest.raises(ValueError, match="has not tested"):
         weights.add_attacked(Path("runs/t"), "shapes_resnet20")
+    main(["test", "--from", str(tmp_path / "mine.safetensors"), "--run", "clean"])
+    with pytest.raises(ValueError, match="nor tested with `--attacks pgd20`"):
+        weights.add_attacked(Path("runs/clean"), "mine")
 
 
 def test_commands_name_no_folder_of_images(tmp_path, monkeypatch):

@@ -195,13 +195,20 @@ def triggers(stored: Stored, searches: Mapping[str, str], on: str = "") -> list[
 def selection(stored: Stored) -> list[str]:
     """Return a table of mean predictive powers by the rule that chooses a class's canvas."""
     key = f"predictive_power/{USUAL}"
+
+    def above(kind: str, more: Tensor) -> Tensor:
+        own = stored.number(key, kind)
+        if len(own) != len(more):
+            raise MissingRunError(kind)
+        return own + more
+
     rules: dict[str, Callable[[str, str], Tensor]] = {
         "the lowest objective": lambda kind, on: stored.number(key, kind),
-        "the lowest cross-entropy of its pattern on the search images": lambda kind, on: (
-            stored.number(key, kind) + stored.chosen_by_hard_loss(key, kind, f"{on}hard_loss")
+        "the lowest cross-entropy of its pattern on the search images": lambda kind, on: above(
+            kind, stored.chosen_by_hard_loss(key, kind, f"{on}hard_loss")
         ),
-        "the largest power on the search images": lambda kind, on: (
-            stored.number(key, kind) + stored.chosen_by_power(key, kind, f"{on}on_searched")
+        "the largest power on the search images": lambda kind, on: above(
+            kind, stored.chosen_by_power(key, kind, f"{on}on_searched")
         ),
         "the largest power on the held-out images": lambda kind, on: stored.number(
             f"best_canvas/{key}", kind
@@ -215,7 +222,7 @@ def selection(stored: Stored) -> list[str]:
             try:
                 cells.append(", ".join(f"{each:.3f}" for each in value(kind, on)))
             except MissingRunError:
-                cells.append("")
+                cells.append("not run")
         lines.append(f"| {' | '.join([rule, *cells])} |")
     return lines
 
@@ -298,7 +305,7 @@ def document(stored: Stored) -> str:
         "",
         "## On CIFAR-10",
         "",
-        "A selection of the rows above, and negative canvases.",
+        "A selection of the rows above, and what `Shapes` cannot say.",
         "",
         *table(claims["cifar10"], stored),
         "",
@@ -312,8 +319,9 @@ def document(stored: Stored) -> str:
         "Mean ASR over the ten classes; mPW over that in the network searched in (the paper's "
         "ratio); and the share of 200 images (of CIFAR-10, 500) classified right under every "
         "pattern of another class: an attacker takes the best of nine. Of nothing: what is taken "
-        "for a class all the same, and accuracy. `another_architecture` (timm's `test_resnet`, six "
-        "epochs) is far less accurate.",
+        "for a class all the same, and accuracy. Ratios of patterns that do next to nothing at "
+        "home say nothing. `another_architecture` (timm's `test_resnet`, six epochs) is far less "
+        "accurate.",
         "",
         *attacks(stored, "attacks", ("0.01", "0.02", "0.05")),
         "",

@@ -56,8 +56,9 @@ def main() -> None:
     given = parser.parse_args()
     (file,) = (given.search / "patterns").glob("*.safetensors")
     patterns = PatternSet.load(file)
-    file = given.network
-    network = load_classifier(str(file / "checkpoints" / "last.ckpt" if file.is_dir() else file))
+    place = given.network
+    weights = place / "checkpoints" / "last.ckpt" if place.is_dir() else place
+    network = load_classifier(str(weights))
     source = ImageFolder(given.images) if given.images else Shapes()
     source.prepare()
     test = source.test()

@@ -15,7 +15,7 @@ from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.metrics.overlap import chance_overlap, overlap
 from iscp_lightning.patterns.findings import power_of, summarize
 from iscp_lightning.patterns.pattern import PatternSet
-from iscp_lightning.patterns.tables import number
+from iscp_lightning.patterns.tables import number, span
 from iscp_lightning.records import Picture, Pixels
 
 if TYPE_CHECKING:
@@ -203,8 +203,8 @@ def _draw_sizes(
 def _measured(entry: dict[str, Any], size: str) -> str:
     """Return a class's predictive power and success rate at a size, with the power's interval."""
     power, rate = (entry[name][size] for name in ("predictive_power", "attack_success_rate"))
-    low, high = map(number, entry["predictive_power_interval"][size])
-    return f"PW {number(power)}\n({low}-{high})\nASR {number(rate)}"
+    interval = span(entry["predictive_power_interval"][size])
+    return f"PW {number(power)}\n({interval})\nASR {number(rate)}"
 
 
 def _draw_canvases(patterns: PatternSet, results: dict[str, Any]) -> Figure:

@@ -14,7 +14,7 @@ from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
 from iscp_lightning.patterns.recovery import format_recovery
-from iscp_lightning.patterns.tables import Cell, number, table
+from iscp_lightning.patterns.tables import Cell, number, span, table
 from iscp_lightning.records import Findings, Record
 
 
@@ -200,7 +200,7 @@ def format_table(results: dict[str, Any]) -> str:
     intervals = results["mean_predictive_power_interval"].values()
     means: list[list[Cell]] = [
         ["mean", results["mean_clean_accuracy"], *results["mean_predictive_power"].values()],
-        ["  95 % interval", "over classes", *map(_interval, intervals)],
+        ["  95 % interval", "over classes", *map(span, intervals)],
     ]
     if best := results.get("mean_predictive_power_of_best_canvas"):
         means.append(["  of best canvases", "", *best.values()])
@@ -208,12 +208,12 @@ def format_table(results: dict[str, Any]) -> str:
         if rates := results.get(f"mean_{measure}_rate"):
             ends = results[f"mean_{measure}_rate_interval"].values()
             means.append([title, "", *rates.values()])
-            means.append(["  95 % interval", "over classes", *map(_interval, ends)])
+            means.append(["  95 % interval", "over classes", *map(span, ends)])
     images = f"{results['measured_images']} {results['measured_on']} images"
     below = [f"clean_accuracy: {number(results['clean_accuracy'])} of {images}"]
     if "mean_base_rate" in results:
         base, whole = (
-            f"{number(results[name])} ({_interval(results[f'{name}_interval'])})"
+            f"{number(results[name])} ({span(results[f'{name}_interval'])})"
             for name in ("mean_base_rate", "mean_whole_canvas_rate")
         )
         below.append(f"mean ASR without a pattern: {base}; of the whole canvas: {whole}")
@@ -245,11 +245,6 @@ def _nested(records: Sequence[Record]) -> dict[str, Any]:
         if record.interval is not None:
             nested.setdefault(f"{record.measure}_interval", {})[key] = list(record.interval)
     return nested
-
-
-def _interval(ends: Sequence[float | None]) -> str:
-    low, high = map(number, ends)
-    return "-" if low == "-" else f"{low}-{high}"
 
 
 def _of_class(

@@ -127,6 +127,7 @@ class PatternPower:
         return torch.where(rates.isnan().unsqueeze(2), torch.nan, ends)
 
     def _hits(self, rates: Tensor) -> Tensor:
+        """Return how many images rates (P, n) are, int64, 0 for NaN."""
         return (rates * self.shown.unsqueeze(1)).nan_to_num(0).round().long()
 
     @property

@@ -169,12 +169,12 @@ def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float
     if sizes:
         means = {name: variables[name] for name in variant.averaged}
         variant.pasted(variables, means, black, sizes)
-    searched = variant.searched_sizes
+    searched = sorted(set(variant.searched_sizes))
     if searched and (others := [size for size in sizes if size not in searched]):
         of, cut = (", ".join(f"{100 * size:g} %" for size in each) for each in (searched, others))
         name = type(variant).__name__
         warnings.warn(
-            f"{name} searches for patterns of {of}: {cut} are cut from them", stacklevel=2
+            f"{name} searches for patterns of {of}: for {cut} it only ranks pixels", stacklevel=2
         )
 
 

@@ -17,6 +17,12 @@ def number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
+def span(ends: Sequence[float | None]) -> str:
+    """Return the ends of an interval, a dash where there is none."""
+    low, high = map(number, ends)
+    return "-" if low == "-" else f"{low}-{high}"
+
+
 IN_WORDS = ("distortion", "strength", "classifier", "other", "pictures")
 
 

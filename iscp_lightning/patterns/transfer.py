@@ -163,7 +163,7 @@ def transfer_records(
         assert power.controls is not None
         base = power.controls.base_rate
         overall.append(Record("clean_accuracy", float(clean), pair))
-        (low, high), *_ = mean_interval(base.unsqueeze(1)).tolist()
+        ((low, high),) = mean_interval(base.unsqueeze(1)).tolist()
         overall.append(Record("mean_base_rate", float(base.nanmean()), pair, (low, high)))
         success = power.attack_success_rate
         of_classes = {

@@ -63,8 +63,8 @@ class Variant(ABC):
             class, whose canvas is white and not used.
         joint: Whether the canvases of a class are one problem; `variables` is given them stacked
             along the channels, (P, n * C, H, W), all else the first of them.
-        searched_sizes: The pattern sizes that it searches for, if it does; a pattern of another
-            size is cut from these.
+        searched_sizes: The pattern sizes that it searches for, if it does; for another one it only
+            ranks pixels, as it does for the nearest of these.
         averaged: Names of the variables whose means over the last pass are kept for `pasted`.
     """
 

@@ -60,7 +60,7 @@ def test_threshold_and_temperature_fall():
 
 def test_sizes_that_were_not_searched_for_are_warned_of():
     images = MemoryImages(*grey_images(8))
-    said = "TriggerInversion searches for patterns of 6.25 %: 25 %, 50 % are cut from them"
+    said = "TriggerInversion searches for patterns of 6.25 %: for 25 %, 50 % it only ranks pixels"
     with pytest.warns(UserWarning, match=said):
         require_applicable(TriggerInversion(4 / 64), images, [4 / 64, 0.25, 0.5])
     with warnings.catch_warnings():
