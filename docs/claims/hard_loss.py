@@ -58,7 +58,7 @@ def main() -> None:
     patterns = PatternSet.load(file)
     place = given.network
     weights = place / "checkpoints" / "last.ckpt" if place.is_dir() else place
-    network = load_classifier(str(weights))
+    network = load_classifier(str(weights)).eval()
     source = ImageFolder(given.images) if given.images else Shapes()
     source.prepare()
     test = source.test()
@@ -66,7 +66,7 @@ def main() -> None:
     records = [
         {
             "measure": "hard_loss",
-            "value": hard_loss(network.eval(), patterns, row, images, test.labels),
+            "value": hard_loss(network, patterns, row, images, test.labels),
             "class": patterns.class_names[target],
             "pattern_size": SIZE,
         }
