@@ -13,6 +13,7 @@ from on_shapes import (
     LARGE,
     LOCAL,
     LONG,
+    MORE_SEEDS,
     QUICK,
     ROOT,
     SIZES,
@@ -159,10 +160,13 @@ def measured() -> dict[str, list[str]]:
         found[f"all_{network}"] = search(network, 0, f"[{SMALL},{USUAL}]", options)
         options = [*poison(name), *AS_ON_SHAPES]
         found[f"long_inversion_{network}"] = search(network, 1, f"[{SMALL}]", options)
-        if name in LOCAL:
-            for way, options in INVERSIONS.items():
-                options = [*poison(name), *options, *FEWER]
-                found[f"{way}_{network}"] = search(network, 1, f"[{SMALL}]", options)
+        of_target = ["--model.classes", f"[{target}]", *poison(name)]
+        for seed in MORE_SEEDS if name in LOCAL else ():
+            found[f"long_inversion_{network}_{seed}"] = search(
+                network, seed, f"[{SMALL}]", [*of_target, *AS_ON_SHAPES]
+            )
+        for way, options in INVERSIONS.items() if name in LOCAL else ():
+            found[f"{way}_{network}"] = search(network, 1, f"[{SMALL}]", [*of_target, *options])
     for variant in ("total_variation", "weak_variation", "learned_canvas", "area_constrained"):
         for seed, network in NATURALS.items():
             if seed == 0 or variant == "area_constrained":

@@ -103,6 +103,7 @@ PAINTER = [  # textures in place of an image's own
 ]
 STYLISED = "{class_path: Stylised, init_args: {network: runs/painter/style_network.safetensors}}"
 CORRELATED = ["--data.source", "Shapes", "--data.source.texture_correlation", "1.0"]
+MORE_SEEDS = (2, 3)  # of the longer inversions of triggers, of the target alone
 HARD_LOSS = str(ROOT / "docs/claims/hard_loss.py")
 SIZES = f"[{SMALL},{USUAL},{LARGE}]"
 PLAIN_SGD = [
@@ -151,7 +152,12 @@ def commands() -> dict[str, list[str]]:
         made[f"inversion_{seed}"] = search(f"natural_{seed}", seed, inverted, f"[{SMALL}]")
         made[f"long_inversion_{seed}"] = search(f"natural_{seed}", 1, LONG, f"[{SMALL}]")
     for name in LOCAL:
-        made[f"long_inversion_badnets_{name}"] = search(f"badnets_{name}", 1, LONG, f"[{SMALL}]")
+        network, target = f"badnets_{name}", str(TRIGGERS[name][0])
+        made[f"long_inversion_{network}"] = search(network, 1, LONG, f"[{SMALL}]")
+        for seed in MORE_SEEDS:
+            made[f"long_inversion_{network}_{seed}"] = search(
+                network, seed, LONG, f"[{SMALL}]", [target]
+            )
     made["transfer"] = [
         *("transfer", "--patterns", *(f"runs/positive_{seed}" for seed in (0, 2))),
         *(f"runs/all_badnets_{name}" for name in TRIGGERS),
