@@ -33,14 +33,23 @@ class Compared(NamedTuple):
     Attributes:
         values: (K, S) float64; (K,) of what has nothing to do with the size.
         chance: Likewise.
+        interval: (K, S, 2) float64, ends of the values' 95 % intervals over the images that
+            patterns are pasted on; None of what needs no images.
     """
 
     values: Tensor
     chance: Tensor
+    interval: Tensor | None = None
 
     def at(self, size: int) -> Compared:
-        """Return it for the size of this number, (K,) each."""
-        return Compared(*(part[:, size] if part.dim() == 2 else part for part in self))
+        """Return values and chance for the size of this number, (K,) each."""
+        parts = (self.values, self.chance)
+        return Compared(*(part[:, size] if part.dim() == 2 else part for part in parts))
+
+    def where(self, defined: Tensor) -> Compared:
+        """Return values and chance, (K,) each, as NaN where they are not `defined`, bool (K,)."""
+        parts = (self.values, self.chance)
+        return Compared(*(part.where(defined, torch.nan) for part in parts))
 
 
 def pixel_measures(
@@ -74,7 +83,8 @@ def pixel_measures(
         by_size.append(found)
     found = {
         name: Compared(
-            *(torch.stack(part, 1) for part in zip(*(f[name] for f in by_size), strict=True))
+            torch.stack([each[name].values for each in by_size], 1),
+            torch.stack([each[name].chance for each in by_size], 1),
         )
         for name in by_size[0]
     }
@@ -153,7 +163,7 @@ def beside_random_masks(power: PatternPower) -> Compared:
     """Return predictive power beside that of random masks of the same size, on the same canvas."""
     assert power.controls is not None
     chance = power.over_accuracy(power.controls.random_mask_rate)
-    return Compared(power.predictive_power, chance)
+    return Compared(power.predictive_power, chance, power.interval)
 
 
 def not_blank(winners: PatternSet) -> Tensor:
@@ -190,13 +200,7 @@ def _of_pixels(
             for name, region in regions.items()
         },
     }
-    shown = not_blank(winners)
-    found["edge_share"] = Compared(
-        *(torch.where(shown, part, torch.nan) for part in found["edge_share"])
-    )
+    found["edge_share"] = found["edge_share"].where(not_blank(winners))
     if objects is not None:  # which says nothing of canvases from elsewhere
-        known = winners.canvas_indices >= 0
-        found["object_share"] = Compared(
-            *(torch.where(known, part, torch.nan) for part in found["object_share"])
-        )
+        found["object_share"] = found["object_share"].where(winners.canvas_indices >= 0)
     return found

@@ -13,6 +13,7 @@ from iscp_lightning.classifiers.frozen import full_fp32
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.stamps import Stamp
+from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.patterns.pixels import top_pixels
 
 ATTENDED_TOGETHER = 64  # images; a gradient needs more memory than an answer
@@ -25,10 +26,14 @@ class AttentionShift(NamedTuple):
         before: (P, S) float64, mean share of the attention to an image that lies where P patterns
             of S sizes will be; by chance the share of their pixels. NaN without attention.
         after: (P, S) float64, likewise with the pattern pasted.
+        before_interval: (P, S, 2) float64, ends of the 95 % interval over the images.
+        after_interval: Likewise.
     """
 
     before: Tensor
     after: Tensor
+    before_interval: Tensor
+    after_interval: Tensor
 
 
 @torch.no_grad()
@@ -171,7 +176,9 @@ def attention_shift(
                 [attention_within(clean[image], area), attention_within(maps, area)]
             )
             bar.update()
-    return AttentionShift(*shares.nanmean(3))
+    ends = [mean_interval(each.T) for each in shares.flatten(0, 1)]
+    intervals = torch.stack(ends).unflatten(0, shares.shape[:2])
+    return AttentionShift(*shares.nanmean(3), *intervals)
 
 
 def predictions(subject: Subject, images: Tensor) -> Tensor:

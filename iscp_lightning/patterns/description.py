@@ -53,22 +53,34 @@ class Description:
     def records(self) -> list[Record]:
         """Each measure and what chance would give, as `chance_MEASURE`: means, then all classes.
 
-        The means' intervals are over the classes of this one search.
+        The means' intervals are over the classes of this one search, those of a class over images.
         """
-        sizes = [{"pattern_size": size} for size in self.pattern_sizes]
-        means, of_classes = [], []
+        records: list[Record] = []
         for name, compared in self.measures.items():
-            for prefix, part in zip(("", "chance_"), compared, strict=True):
-                columns, about = (part, sizes) if part.dim() == 2 else (part.unsqueeze(1), [{}])
-                ends = mean_interval(columns).tolist()
-                for facts, values, (low, high) in zip(about, columns.T, ends, strict=True):
-                    mean = float(values.nanmean())
-                    means.append(Record(f"mean_{prefix}{name}", mean, facts, (low, high)))
-                    of_classes += [
-                        Record(prefix + name, value, {**facts, "class": of})
-                        for of, value in zip(self.class_names, values.tolist(), strict=True)
-                    ]
-        return means + of_classes
+            records += self._records(name, compared.values, compared.interval)
+            records += self._records(f"chance_{name}", compared.chance)
+        return sorted(records, key=lambda record: "class" in record.about)
+
+    def _records(
+        self, measure: str, values: Tensor, interval: Tensor | None = None
+    ) -> list[Record]:
+        by_size = values.dim() == 2
+        columns = values.T if by_size else values.unsqueeze(0)
+        about = [{"pattern_size": size} for size in self.pattern_sizes] if by_size else [{}]
+        records = []
+        for column, (facts, of_classes) in enumerate(zip(about, columns, strict=True)):
+            low, high = mean_interval(of_classes.unsqueeze(1))[0].tolist()
+            mean = float(of_classes.nanmean())
+            records.append(Record(f"mean_{measure}", mean, facts, (low, high)))
+            for row, name in enumerate(self.class_names):
+                ends = None
+                if interval is not None:
+                    low, high = interval[row, column].tolist()
+                    ends = (low, high)
+                records.append(
+                    Record(measure, float(of_classes[row]), {**facts, "class": name}, ends)
+                )
+        return records
 
     @property
     def lines(self) -> list[str]:
@@ -78,7 +90,7 @@ class Description:
             head = [f"patterns of {100 * size:g} %", "mean", "by chance", "lowest", "highest"]
             rows: list[list[str | float]] = []
             for name, compared in self.measures.items():
-                values, chance = compared.at(column)
+                values, chance, _ = compared.at(column)
                 defined = int((~values.isnan()).sum())
                 order = values.argsort()[:defined].tolist()  # NaN comes last
                 ends = [f"{values[i]:.3f} {self.class_names[i]}" for i in order[:1] + order[-1:]]
@@ -162,14 +174,18 @@ def attention_measures(
     return {
         "predictive_power_of_attention": _among(len(winners), rows, power),
         "attention_overlap": _among(len(winners), rows, overlaps),
-        "attention_before": Compared(shift.before, shares),
-        "attention_after": Compared(shift.after, shares),
+        "attention_before": Compared(shift.before, shares, shift.before_interval),
+        "attention_after": Compared(shift.after, shares, shift.after_interval),
     }
 
 
 def _among(count: int, rows: Tensor, compared: Compared) -> Compared:
     """Return it as that of `count` patterns, of which only some were measured."""
-    whole = Compared(*(part.new_full((count, part.shape[1]), torch.nan) for part in compared))
-    for part, measured in zip(whole, compared, strict=True):
-        part[rows] = measured
-    return whole
+
+    def among_all(part: Tensor) -> Tensor:
+        whole = part.new_full((count, *part.shape[1:]), torch.nan)
+        whole[rows] = part
+        return whole
+
+    interval = None if compared.interval is None else among_all(compared.interval)
+    return Compared(among_all(compared.values), among_all(compared.chance), interval)

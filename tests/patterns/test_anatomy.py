@@ -43,7 +43,7 @@ def pattern_set(pixels: list[Tensor], targets: list[int], **facts) -> PatternSet
 
 
 def values(measures, name: str) -> tuple[list[float], list[float]]:
-    found, chance = measures[name]
+    found, chance, _ = measures[name]
     assert found.dtype == chance.dtype == torch.float64
     assert found.shape == chance.shape
     return found[:, 0].tolist(), chance[:, 0].tolist()

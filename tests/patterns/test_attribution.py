@@ -187,6 +187,8 @@ def test_patterns_are_pasted_together_as_one_by_one(monkeypatch):
     targets, canvas, indices = torch.tensor([1, 0, 1]), torch.tensor([0, 1, -1]), torch.arange(9)
     monkeypatch.setattr(attribution, "ATTENDED_TOGETHER", 7)  # chunks end within a pattern
     together = attention_shift(subject, targets, canvas, Stamp(mask, pixels), indices)
+    for mean, ends in zip(together[:2], together[2:], strict=True):
+        assert ((ends[..., 0] < mean) & (mean < ends[..., 1])).all()
     for row in range(3):
         stamp = Stamp(mask[row : row + 1], pixels[row : row + 1])
         alone = attention_shift(

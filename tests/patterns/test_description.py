@@ -40,7 +40,20 @@ def test_records_have_means_classes_and_chance():
     assert by_name["mean_chance_corner_share/0.1"].value == pytest.approx(0.1)
     assert by_name["corner_share/0.05/bee"].value == pytest.approx(0.4)
     assert math.isnan(by_name["corner_share/0.1/bee"].value)
+    assert by_name["corner_share/0.05/bee"].interval is None  # of pixels alone
     assert by_name["chance_corner_share/0.05/cat"].value == pytest.approx(0.05)
+    assert ["class" in record.about for record in records] == [False] * 4 + [True] * 12
+
+
+def test_classes_have_the_intervals_over_images():
+    values, ends = torch.tensor([[0.5], [NAN]]).double(), torch.tensor([[[0.4, 0.6]], [[NAN, NAN]]])
+    compared = Compared(values, torch.full_like(values, 0.25), ends.double())
+    found = Description(["ant", "bee"], (0.1,), {"predictive_power": compared}).records
+    assert [record.interval for record in found[2:]] == [
+        pytest.approx((0.4, 0.6)),
+        pytest.approx((NAN, NAN), nan_ok=True),
+        *(None, None),
+    ]
 
 
 def test_tables_name_the_lowest_and_the_highest_class():
@@ -105,6 +118,11 @@ def test_attention_beside_patterns_by_hand():
     assert measures["attention_before"].values.isnan().all()
     after = [q / (q + 0.4 * (1 - q)) for q in (0.25, 0.5)]
     assert measures["attention_after"].values.tolist() == [pytest.approx(after)]
+    # as of all images: alike, so that no draw differs
+    ends = [pytest.approx((value, value)) for value in after]
+    assert measures["attention_after"].interval.tolist() == [ends]
+    assert measures["attention_before"].interval.isnan().all()
+    assert measures["attention_overlap"].interval is None
 
 
 def test_a_white_canvas_shows_nothing_to_attend_to():
@@ -115,7 +133,7 @@ def test_a_white_canvas_shows_nothing_to_attend_to():
     patterns = replace(patterns, canvases=torch.stack([torch.full_like(canvas, 255), canvas]))
     measures = attention_measures(subject, patterns, [0.5], torch.arange(20))
     for name in ("attention_overlap", "predictive_power_of_attention"):
-        found, chance = measures[name]
+        found, chance, _ = measures[name]
         assert found.isnan().tolist() == chance.isnan().tolist() == [[True], [False]]
     assert not measures["attention_before"].chance.isnan().any()
     alone = attention_measures(subject, patterns[torch.tensor([0])], [0.5], torch.arange(20))
