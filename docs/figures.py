@@ -13,6 +13,7 @@ from pathlib import Path
 from iscp_lightning import PatternSet, figures
 from iscp_lightning.metrics.connectedness import connectedness
 from iscp_lightning.patterns.drawings import canvas_pixels, pattern_pixels
+from iscp_lightning.patterns.stored import pattern_path
 from iscp_lightning.runs import save_figure
 
 COLUMNS, SIZE = 5, 0.1
@@ -20,8 +21,8 @@ COLUMNS, SIZE = 5, 0.1
 
 def read(run: str) -> tuple[PatternSet, dict]:
     """Return the patterns and the results of a search."""
-    (file,) = (Path(run) / "patterns").glob("*.safetensors")
-    return PatternSet.load(file), json.loads((Path(run) / "results.json").read_text())
+    patterns = PatternSet.load(pattern_path(run))
+    return patterns, json.loads((Path(run) / "results.json").read_text())
 
 
 def triggers(file: Path, runs: list[str]) -> None:

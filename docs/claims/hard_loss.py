@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from iscp_lightning import PatternSet, load_classifier
 from iscp_lightning.data import ImageFolder, Shapes
 from iscp_lightning.data.images import to_float
+from iscp_lightning.patterns.stored import load_patterns
 
 SIZE = 0.05
 
@@ -54,14 +55,13 @@ def main() -> None:
     parser.add_argument("--run", required=True)
     parser.add_argument("--overwrite", action="store_true")
     given = parser.parse_args()
-    (file,) = (given.search / "patterns").glob("*.safetensors")
-    patterns = PatternSet.load(file)
     place = given.network
     weights = place / "checkpoints" / "last.ckpt" if place.is_dir() else place
     network = load_classifier(str(weights)).eval()
     source = ImageFolder(given.images) if given.images else Shapes()
     source.prepare()
     test = source.test()
+    patterns = load_patterns(str(given.search), test, source.class_names)
     images = test.read(torch.arange(len(test)))
     records = [
         {

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from iscp_lightning import PatternSet
 from iscp_lightning.metrics.overlap import overlap
+from iscp_lightning.patterns.stored import pattern_path
 
 SIZE = 0.05
 
@@ -46,8 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     found = []
     for search in given.searches:
-        (file,) = (search / "patterns").glob("*.safetensors")
-        patterns = PatternSet.load(file)
+        patterns = PatternSet.load(pattern_path(str(search)))
         found.append(patterns[patterns.winners])
     one, other = found
     if one.targets.tolist() != other.targets.tolist():
