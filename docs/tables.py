@@ -26,7 +26,7 @@ def entries(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield {"measure": measure, "value": value}
     of_classes = [({"class": entry["name"]}, entry) for entry in results.get("classes", [])]
     for about, entry in [({}, results), *of_classes]:
-        for measure in (prefix + name for name in OF_SIZES for prefix in ("", "mean_")):
+        for measure in (prefix + name for name in OF_SIZES for prefix in ("", "mean_", "std_")):
             intervals = entry.get(f"{measure}_interval", {})
             for size, value in entry.get(measure, {}).items():
                 found = {"size": size, "measure": measure, "value": value}

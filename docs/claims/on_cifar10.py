@@ -215,7 +215,7 @@ def measured() -> dict[str, list[str]]:
         *(f"runs/cifar10_positive_{norm}" for norm in ADVERSARIAL),
         "runs/cifar10_area_constrained_0",
         *("--classifiers", *(weights(network) for network in every)),
-        *("--pattern_sizes", str(SMALL), "0.02", str(USUAL), "--images", "500"),
+        *("--pattern_sizes", str(SMALL), "0.02", str(USUAL), "--images", "200"),
     ]
     found["probe"] = [
         *("probe", "-c", str(CONFIGS / "experiment/probe_cifar10.yaml"), *IMAGES),

@@ -62,15 +62,11 @@ COLUMNS = {  # of the table on the screen
     "transfer_rate": "rate",
     "mean_attack_success_rate": "ASR",
     "mean_base_rate": "without",
+    "mean_random_mask_rate": "random",
+    "mean_whole_canvas_rate": "canvas",
     "robust_accuracy": "robust",
     "clean_accuracy": "clean",
 }
-WITH_INTERVAL = (
-    "mean_predictive_power",
-    "mean_attack_success_rate",
-    "mean_base_rate",
-    "robust_accuracy",
-)
 
 
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
@@ -136,7 +132,7 @@ def transfer(
         rows = by_row(records, KEYS)
         if may_write(trainer):
             folder = experiment.run.folder
-            ends = (end for name in WITH_INTERVAL for end in ends_of(name))
+            ends = [end for name in COLUMNS for end in ends_of(name) if end in rows[0]]
             write_csv(folder / "transfer.csv", [*KEYS, *COLUMNS, *ends], rows)
             for name, figure in transfer_figures(rows).items():
                 save_figure(folder / "figures" / f"{name}.png", figure)

@@ -71,6 +71,28 @@ def mean_interval(values: Tensor) -> Tensor:
     return ends
 
 
+def mean_ratio_interval(above: Tensor, below: Tensor) -> Tensor:
+    """Return the 95 % percentile interval of the ratio of two means over rows, drawn in pairs.
+
+    Args:
+        above: (P, S) float64; rows where this or `below` is NaN are left out of their column.
+        below: (P, S) float64.
+
+    Returns:
+        (S, 2) float64, lower and upper end, which is infinite where more than 2.5 % of the draws
+        have nothing below; NaN with fewer than two rows.
+    """
+    generator = named_generator(0, "intervals over rows")
+    ends = torch.full((above.shape[1], 2), torch.nan, dtype=torch.float64)
+    for column, pairs in enumerate(torch.stack([above, below], 2).double().unbind(1)):
+        kept = pairs[~pairs.isnan().any(1)]
+        if len(kept) > 1:
+            drawn = torch.randint(len(kept), (DRAWS, len(kept)), generator=generator)
+            over, under = kept[drawn].mean(1).T
+            ends[column] = _ends(torch.where(under > 0, over / under, torch.inf))
+    return ends
+
+
 def _draw(hits: Tensor, shown: Tensor, generator: torch.Generator) -> Tensor:
     """Return (DRAWS, ...) float64 shares; NaN where none is shown."""
     counts = shown.double().expand(DRAWS, *shown.shape)

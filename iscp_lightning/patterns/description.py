@@ -11,7 +11,6 @@ from torch import Tensor
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import to_float
 from iscp_lightning.data.splits import stratified_choice
-from iscp_lightning.metrics.intervals import mean_interval
 from iscp_lightning.metrics.overlap import chance_overlap, overlap
 from iscp_lightning.patterns.anatomy import (
     Compared,
@@ -27,6 +26,7 @@ from iscp_lightning.patterns.attribution import (
     grad_cam,
     last_feature_map,
 )
+from iscp_lightning.patterns.by_class import records_by_class
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.tables import table
 from iscp_lightning.records import Record
@@ -55,32 +55,17 @@ class Description:
 
         The means' intervals are over the classes of this one search, those of a class over images.
         """
+        sizes = [{"pattern_size": size} for size in self.pattern_sizes]
         records: list[Record] = []
         for name, compared in self.measures.items():
-            records += self._records(name, compared.values, compared.interval)
-            records += self._records(f"chance_{name}", compared.chance)
+            parts = (
+                (name, compared.values, compared.interval),
+                (f"chance_{name}", compared.chance, None),
+            )
+            for measure, part, interval in parts:
+                columns, about = (part, sizes) if part.dim() == 2 else (part.unsqueeze(1), [{}])
+                records += records_by_class(measure, columns, interval, about, self.class_names)
         return sorted(records, key=lambda record: "class" in record.about)
-
-    def _records(
-        self, measure: str, values: Tensor, interval: Tensor | None = None
-    ) -> list[Record]:
-        by_size = values.dim() == 2
-        columns = values.T if by_size else values.unsqueeze(0)
-        about = [{"pattern_size": size} for size in self.pattern_sizes] if by_size else [{}]
-        records = []
-        for column, (facts, of_classes) in enumerate(zip(about, columns, strict=True)):
-            low, high = mean_interval(of_classes.unsqueeze(1))[0].tolist()
-            mean = float(of_classes.nanmean())
-            records.append(Record(f"mean_{measure}", mean, facts, (low, high)))
-            for row, name in enumerate(self.class_names):
-                ends = None
-                if interval is not None:
-                    low, high = interval[row, column].tolist()
-                    ends = (low, high)
-                records.append(
-                    Record(measure, float(of_classes[row]), {**facts, "class": name}, ends)
-                )
-        return records
 
     @property
     def lines(self) -> list[str]:

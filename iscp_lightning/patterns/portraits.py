@@ -55,13 +55,16 @@ def transfer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         for key in ("patterns", "classifier", "pattern_size")
     )
     kinds = {  # what is drawn, what stands below it in a cell, and how
-        "mean_predictive_power": ("transfer_rate", "rate {}"),
-        "mean_attack_success_rate": ("mean_base_rate", "without {}"),
-        "robust_accuracy": ("clean_accuracy", "of {}"),
+        "mean_predictive_power": {"transfer_rate": "rate {}"},
+        "mean_attack_success_rate": {
+            "mean_random_mask_rate": "random {}",
+            "mean_base_rate": "without {}",
+        },
+        "robust_accuracy": {"clean_accuracy": "of {}"},
     }
     drawn = {}
     for size in sizes:
-        for measure, (beside, words) in kinds.items():
+        for measure, beside in kinds.items():
             cells = {(r["patterns"], r["classifier"]): r for r in rows if r["pattern_size"] == size}
             chosen = [[cells[of, on] for on in networks] for of in sets]
             what = measure.replace("_", " ")
@@ -70,7 +73,15 @@ def transfer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
                 row_labels=[f"patterns of {of}" for of in sets],
                 column_labels=networks,
                 texts=[
-                    [f"{_ranged(c, measure)}\n{words.format(number(c[beside]))}" for c in row]
+                    [
+                        "\n".join(
+                            [
+                                _ranged(cell, measure),
+                                *(words.format(number(cell[of])) for of, words in beside.items()),
+                            ]
+                        )
+                        for cell in row
+                    ]
                     for row in chosen
                 ],
                 label=what,

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.splits import stratified_choice
 from iscp_lightning.data.stamps import Stamp
-from iscp_lightning.metrics.intervals import mean_interval, share_interval
+from iscp_lightning.metrics.intervals import mean_ratio_interval, share_interval
 from iscp_lightning.patterns.anatomy import power_on
+from iscp_lightning.patterns.by_class import records_by_class
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import PatternPower
 from iscp_lightning.records import Record
@@ -26,7 +27,7 @@ class Transferred(NamedTuple):
     """What K patterns make of a classifier at S sizes.
 
     Attributes:
-        power: Predictive power, success rate and base rate of each pattern.
+        power: Predictive power, success rate and controls of each pattern.
         clean_accuracy: () float64, share of the images classified right with nothing pasted.
         withstood: (S,) int64, how many of the images are classified right as they are and under
             every pattern whose class they do not show.
@@ -84,7 +85,7 @@ def measure_transfer(
         ValueError: if a size is out of range or selects no pixel.
     """
     stamps = winners.stamps(pattern_sizes)
-    power = power_on(subject, winners, stamps, pattern_sizes, indices, controlled=False)
+    power = power_on(subject, winners, stamps, pattern_sizes, indices)
     kept = withstood(subject, winners.targets, stamps, indices)
     clean = power.overall_clean_accuracy.double()
     return Transferred(power, clean, kept.sum(1), torch.tensor(len(indices)))
@@ -125,17 +126,24 @@ def withstood(subject: Subject, targets: Tensor, stamps: Stamp, indices: Tensor)
     return kept.cpu()
 
 
-def transfer_rate(source: PatternPower, target: PatternPower) -> Tensor:
-    """Return mPW on the target classifier / mPW on the source, (S,) float64.
+def transfer_rate(source: PatternPower, target: PatternPower) -> tuple[Tensor, Tensor]:
+    """Return mPW on the target classifier / mPW on the source, float64, and its interval.
 
     The source is the classifier that the patterns were searched in; means are over the classes
     where both are defined. The paper prints the ratio the other way round, but calls a large one
     good transfer. NaN where the patterns have no power on the source.
+
+    Returns:
+        (S,) the ratio; (S, 2) ends of its 95 % interval over the classes, which are drawn anew for
+        both classifiers together.
     """
     powers = torch.stack([source.predictive_power, target.predictive_power])
     powers = torch.where(powers.isnan().any(0), torch.nan, powers)
     of_source, of_target = powers.nanmean(1)
-    return torch.where(of_source > 0, of_target / of_source, torch.nan)
+    known = of_source > 0
+    ends = mean_ratio_interval(powers[1], powers[0])
+    rates = torch.where(known, of_target / of_source, torch.nan)
+    return rates, torch.where(known.unsqueeze(1), ends, torch.nan)
 
 
 def transfer_records(
@@ -152,48 +160,36 @@ def transfer_records(
         sources: For each pattern set the classifier that it was searched in, where that is there.
         class_names: Name of every class.
     """
-    overall, single = [], []
+    records: list[Record] = []
     for (of, on), transferred in found.items():
         power, clean, kept, images = transferred
+        pair: dict[str, str | float] = {"patterns": of, "classifier": on}
+        by_size = [{"pattern_size": size, **pair} for size in power.pattern_sizes]
+        records.append(Record("clean_accuracy", float(clean), pair))
         robust = transferred.robust_accuracy
-        pair = {"patterns": of, "classifier": on}
-        rates = torch.full_like(robust, torch.nan)
+        of_all = {"robust_accuracy": (robust, share_interval(kept, images))}
+        unknown = torch.full_like(robust, torch.nan)
+        of_all["transfer_rate"] = unknown, unknown.unsqueeze(1).expand(-1, 2)
         if of in sources:
-            rates = transfer_rate(found[of, sources[of]].power, power)
-        assert power.controls is not None
-        base = power.controls.base_rate
-        overall.append(Record("clean_accuracy", float(clean), pair))
-        ((low, high),) = mean_interval(base.unsqueeze(1)).tolist()
-        overall.append(Record("mean_base_rate", float(base.nanmean()), pair, (low, high)))
-        success = power.attack_success_rate
-        of_classes = {
-            "predictive_power": (power.predictive_power, power.interval),
-            "attack_success_rate": (success, power.rate_interval(success)),
-        }
-        means = {
-            "mean_predictive_power": (power.mean, power.mean_interval),
-            "mean_attack_success_rate": (success.nanmean(0), mean_interval(success)),
-            "robust_accuracy": (robust, share_interval(kept, images)),
-        }
-        for column, size in enumerate(power.pattern_sizes):
-            about: dict[str, str | float] = {"pattern_size": size, **pair}
-            overall.append(Record("transfer_rate", float(rates[column]), about))
-            for name, (values, ends) in means.items():
+            of_all["transfer_rate"] = transfer_rate(found[of, sources[of]].power, power)
+        for name, (values, ends) in of_all.items():
+            for column, about in enumerate(by_size):
                 low, high = ends[column].tolist()
-                overall.append(Record(name, float(values[column]), about, (low, high)))
-            for row, target in enumerate(power.targets.tolist()):
-                of_class = {**about, "class": class_names[target]}
-                for name, (values, ends) in of_classes.items():
-                    low, high = ends[row, column].tolist()
-                    single.append(Record(name, float(values[row, column]), of_class, (low, high)))
-        of_nothing = power.rate_interval(base.unsqueeze(1)).squeeze(1).tolist()
-        single += [
-            Record("base_rate", rate, {**pair, "class": class_names[target]}, (low, high))
-            for rate, target, (low, high) in zip(
-                base.tolist(), power.targets.tolist(), of_nothing, strict=True
-            )
-        ]
-    return overall + single
+                records.append(Record(name, float(values[column]), about, (low, high)))
+        assert power.controls is not None
+        base, random, whole = power.controls
+        names = [class_names[target] for target in power.targets.tolist()]
+        powers = power.predictive_power, power.interval
+        records += records_by_class("predictive_power", *powers, by_size, names)
+        for name, rates, columns in (
+            ("attack_success_rate", power.attack_success_rate, by_size),
+            ("random_mask_rate", random, by_size),
+            ("base_rate", base.unsqueeze(1), [pair]),
+            ("whole_canvas_rate", whole.unsqueeze(1), [pair]),
+        ):
+            ends = power.rate_interval(rates)
+            records += records_by_class(name, rates, ends, columns, names)
+    return sorted(records, key=lambda record: "class" in record.about)
 
 
 def weight_correlation(first: nn.Module, second: nn.Module) -> float:

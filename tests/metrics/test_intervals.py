@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy import stats
 
-from iscp_lightning.metrics.intervals import mean_interval, ratio_interval, share_interval
+from iscp_lightning.metrics.intervals import (
+    mean_interval,
+    mean_ratio_interval,
+    ratio_interval,
+    share_interval,
+)
 
 
 def one(hits: int, shown: int, right: int, seen: int) -> list[float]:
@@ -48,6 +53,31 @@ def test_a_mean_over_rows_agrees_with_scipy():
         ends = expected.confidence_interval
         assert found[column].tolist() == pytest.approx([ends.low, ends.high], abs=0.02)
     assert mean_interval(values[:1]).isnan().all()
+
+
+def test_a_ratio_of_means_over_rows_agrees_with_scipy():
+    above, below = torch.rand(2, 12, 2, generator=torch.Generator().manual_seed(0)).double()
+    above += below  # in pairs
+    above[3, 1] = below[7, 1] = torch.nan
+    found = mean_ratio_interval(above, below)
+    for column, rows in enumerate((range(12), [row for row in range(12) if row not in (3, 7)])):
+        pairs = [part[list(rows), column].numpy() for part in (above, below)]
+        expected = stats.bootstrap(
+            pairs,
+            lambda a, b, axis: a.mean(axis) / b.mean(axis),
+            paired=True,
+            vectorized=True,
+            method="percentile",
+            rng=0,
+        ).confidence_interval
+        width = expected.high - expected.low
+        ends = [expected.low, expected.high]
+        assert found[column].tolist() == pytest.approx(ends, abs=0.1 * width)
+    same = mean_ratio_interval(2 * below, below)
+    assert same.flatten().tolist() == pytest.approx([2] * 4)
+    rare = torch.tensor([[0.0], [0.0], [1.0]])
+    assert mean_ratio_interval(torch.ones(3, 1), rare)[0, 1] == torch.inf
+    assert mean_ratio_interval(above[:1], below[:1]).isnan().all()
 
 
 def test_intervals_repeat_themselves():

@@ -95,10 +95,13 @@ def test_the_rate_is_the_ratio_of_means_over_classes_defined_in_both():
     left = measure_transfer(subject(True, False), triggers(), SIZES, EVERY).power
     right = measure_transfer(subject(False, True), triggers(), SIZES, EVERY).power
     for target, expected in ((left, 1), (right, 1 / (5 / 6)), (both, 1)):
-        rates = transfer_rate(both, target)
+        rates, ends = transfer_rate(both, target)
         assert rates[0].isnan()  # one pixel has no power on the source
+        assert ends[0].isnan().all()
         assert rates[1].item() == pytest.approx(expected)
-    assert transfer_rate(left, right).isnan().all()  # no class has a power on both
+    assert ends[1].tolist() == [1, 1]  # of itself, whatever classes are drawn
+    for part in transfer_rate(left, right):
+        assert part.isnan().all()  # no class has a power on both
 
 
 def test_all_patterns_together_are_an_untargeted_attack():
@@ -139,7 +142,7 @@ def pairs() -> list[Record]:
 def test_records_of_all_pairs():
     records = pairs()
     values = {record.name: record.value for record in records}
-    assert len(values) == len(records) == 2 * (2 + 2 * 4 + 2 * (2 * 2 + 1))
+    assert len(values) == len(records) == 2 * (1 + 2 * 2 + 3 * (2 + 2 * 2) + 2 * (1 + 2))
     assert values["clean_accuracy/triggers/both"] == 7 / 8
     assert values["mean_base_rate/triggers/left"] == 0
     assert values["transfer_rate/0.0625/triggers/both"] == 1
@@ -148,6 +151,9 @@ def test_records_of_all_pairs():
     assert values["robust_accuracy/0.0625/triggers/both"] == 1 / 8
     assert values["attack_success_rate/0.0625/triggers/both/left"] == 1
     assert values["base_rate/triggers/both/right"] == 0
+    assert values["random_mask_rate/0.0625/triggers/both/left"] == 0  # not in the corner
+    assert values["whole_canvas_rate/triggers/both/left"] == 1
+    assert values["mean_whole_canvas_rate/triggers/both"] == 0.5  # white: the first class wins
     assert math.isnan(values["predictive_power/0.0625/triggers/left/right"])
     ends = {record.name: record.interval for record in records}
     assert ends["attack_success_rate/0.0625/triggers/both/left"] == (1, 1)
@@ -193,6 +199,8 @@ def test_rows_join_what_fits():
         ("1.417", "rate 1.000"),
         ("2.000", "rate 1.000"),
     ]
+    rates = [text.get_text() for text in drawn["mean_attack_success_rate_6.25"].axes[0].texts]
+    assert [text.partition("\nrandom")[2] for text in rates] == [" 0.000\nwithout 0.000"] * 2
 
 
 def test_tables_align_text_left_and_numbers_right():
