@@ -7,7 +7,6 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -24,6 +23,7 @@ from iscp_lightning.classifiers.architectures import (
     is_architecture,
     unknown_architecture,
 )
+from iscp_lightning.data.testset import require_same_classes
 from iscp_lightning.runs import atomic_path
 
 SPEC_KEY = "classifier_spec"
@@ -158,15 +158,8 @@ def require_class_names(name: str, file: str, wanted: Sequence[str]) -> None:
         wanted: The names.
     """
     names = class_names_in(file) if Path(file).is_file() else None
-    if names is None or names == tuple(wanted):
-        return
-    pairs = zip_longest(names, wanted)
-    start = next(at for at, (one, other) in enumerate(pairs) if one != other)
-    few = [", ".join(each[start : start + 3]) for each in (names, wanted)]
-    raise ValueError(
-        f"`{name}`={file} knows other classes ({few[0]}, ...) than the data have "
-        f"({few[1]}, ...), from class {start} on"
-    )
+    if names is not None:
+        require_same_classes(f"`{name}`={file}", names, wanted)
 
 
 def classifier_hash(classifier: nn.Module) -> str:

@@ -39,6 +39,7 @@ from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.description import describe_patterns
 from iscp_lightning.patterns.portraits import attention_figure, measure_figures
+from iscp_lightning.patterns.search import warn_of_unsearched
 from iscp_lightning.patterns.stored import load_patterns
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import may_write, provenance, save_figure
@@ -88,6 +89,7 @@ def describe(
     found = load_patterns(patterns, data.test_images, data.class_names)
     sizes = sorted(set(pattern_sizes or SIZES))
     found[found.winners[:1]].stamps(sizes)  # raises where a size does not fit
+    warn_of_unsearched(found.variant, sizes)
     indices = chosen_images(experiment, [found], images)
     show = trainer.progress_bar_callback is not None
     subject = Subject.of(model.classifier, data, trainer.strategy.root_device, show)

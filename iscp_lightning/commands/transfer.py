@@ -44,6 +44,7 @@ from iscp_lightning.commands._measuring import (
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.portraits import transfer_figures
+from iscp_lightning.patterns.search import warn_of_unsearched
 from iscp_lightning.patterns.stored import load_patterns
 from iscp_lightning.patterns.tables import by_row, ends_of, table, write_csv
 from iscp_lightning.patterns.transfer import (
@@ -106,6 +107,7 @@ def transfer(
     }
     for winners in sets.values():
         winners[winners.winners[:1]].stamps(sizes)  # raises where a size does not fit
+        warn_of_unsearched(winners.variant, sizes)
     given = classifiers or searched_in(patterns)
     networks = {
         name: load_network(place, data)

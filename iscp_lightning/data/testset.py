@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -48,6 +49,28 @@ def difference(known: dict[str, Any], other: dict[str, Any]) -> str:
     if largest > SAME_PIXELS:
         return f"other images: mean pixel values differ by up to {largest:.2f}"
     return ""
+
+
+def require_same_classes(what: str, names: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise a ValueError if the names of classes are others than those of the data, in order.
+
+    Args:
+        what: Whose names these are, in words.
+        names: The names.
+        wanted: Those of the data.
+    """
+    if tuple(names) == tuple(wanted):
+        return
+    pairs = zip_longest(names, wanted)
+    start = next(at for at, (one, other) in enumerate(pairs) if one != other)
+    few = [
+        ", ".join([*each[start : start + 3], "..."]) if len(each) > start else "none"
+        for each in (names, wanted)
+    ]
+    raise ValueError(
+        f"{what} knows other classes ({few[0]}) than the data have ({few[1]}), "
+        f"from class {start} on"
+    )
 
 
 def require_same(provenance: dict[str, Any], images: ImageSet) -> None:

@@ -123,7 +123,7 @@ def choose_canvases(
     return Canvases(kind, torch.tensor(targets).long(), torch.tensor(indices).long())
 
 
-def joined_canvases(subject: Subject, canvases: Canvases) -> Canvases:
+def joined_canvases(subject: Subject, canvases: Canvases, number: int | None = None) -> Canvases:
     """Return one problem for each class, its canvases stacked along the channels.
 
     Its position is the first one's. A class with fewer canvases than others has some twice. Those
@@ -132,12 +132,13 @@ def joined_canvases(subject: Subject, canvases: Canvases) -> Canvases:
     Args:
         subject: The test images.
         canvases: Those of all classes.
+        number: How many to stack, whichever classes are there; None means as many as one has.
     """
-    if canvases.others is not None:
+    if canvases.others is not None or len(canvases.targets) == 0:
         return canvases
     targets, counts = canvases.targets.unique_consecutive(return_counts=True)
-    first, number = counts.cumsum(0) - counts, torch.arange(int(counts.max()))
-    rows = first[:, None] + number % counts[:, None]  # (classes, canvases)
+    first, stacked = counts.cumsum(0) - counts, torch.arange(number or int(counts.max()))
+    rows = first[:, None] + stacked % counts[:, None]  # (classes, canvases)
     images = canvases.read(subject, rows.flatten()).unflatten(0, rows.shape).flatten(1, 2)
     positions = canvases.indices[rows]
     seen = positions.unsqueeze(2) == positions.unsqueeze(1)  # among those before it
@@ -146,7 +147,11 @@ def joined_canvases(subject: Subject, canvases: Canvases) -> Canvases:
 
 
 def given_canvases(
-    subject: Subject, classes: Sequence[int], given: GivenCanvases, skip_missing: bool = False
+    subject: Subject,
+    classes: Sequence[int],
+    given: GivenCanvases,
+    skip_missing: bool = False,
+    joint: bool = False,
 ) -> Canvases:
     """Return given canvases as the problems of a search.
 
@@ -157,9 +162,11 @@ def given_canvases(
             class gets them all; those of another search on these images, a pattern set or its
             file: a class gets its own.
         skip_missing: Leave classes without canvas out, with a warning.
+        joint: Whether those of a class are one problem.
 
     Raises:
-        ValueError: if a position or a shape does not fit the test images.
+        ValueError: if a position or a shape does not fit the test images, or each pattern of a set
+            is of several canvases.
         MissingCanvasError: if a pattern set has no canvas for a class.
     """
     shape = tuple(subject.images.pixels([0]).shape[1:])
@@ -167,7 +174,8 @@ def given_canvases(
         given = PatternSet.load(given)
     if isinstance(given, PatternSet):
         given = _canvases_of(given, subject, shape)
-    if isinstance(given, Canvases):
+    if isinstance(given, Canvases):  # joined with all classes there: which are chosen is no matter
+        given = joined_canvases(subject, given) if joint else given
         return _again(subject, classes, given, skip_missing)
     if not isinstance(given, Tensor) or given.ndim == 1:
         indices = torch.as_tensor(given).long().cpu()
@@ -176,18 +184,29 @@ def given_canvases(
                 f"`canvases` must be positions 0 to {len(subject.images) - 1} in the test set, "
                 f"got {indices.tolist()}"
             )
-        targets = torch.tensor(classes).repeat_interleave(len(indices))
-        return Canvases(GIVEN, targets, indices.repeat(len(classes)))
-    images = as_eight_bits(given, "canvases").cpu()
-    _require_shape(images, shape)
-    indices = OUTSIDE - torch.arange(len(images))
-    targets = torch.tensor(classes).repeat_interleave(len(images))
-    every = len(classes)
-    return Canvases(GIVEN, targets, indices.repeat(every), images.repeat(every, 1, 1, 1))
+        images = None
+    else:
+        images = as_eight_bits(given, "canvases").cpu()
+        _require_shape(images, shape)
+        indices = OUTSIDE - torch.arange(len(images))
+        images = images.repeat(len(classes), 1, 1, 1)
+    targets = torch.tensor(classes).repeat_interleave(len(indices))
+    found = Canvases(GIVEN, targets, indices.repeat(len(classes)), images)
+    return joined_canvases(subject, found) if joint else found
+
+
+def require_single_canvases(patterns: PatternSet) -> None:
+    """Raise a ValueError if each pattern is of several canvases, of which a file names only one."""
+    if patterns.variant.joint:
+        raise ValueError(
+            f"`canvases`: a pattern of {type(patterns.variant).__name__} is of several canvases, "
+            "of which its file names one; give a file of another variant"
+        )
 
 
 def _canvases_of(patterns: PatternSet, subject: Subject, shape: tuple[int, ...]) -> Canvases:
     """Return the canvases of patterns, which may be of another test set."""
+    require_single_canvases(patterns)
     _require_shape(patterns.canvases, shape)
     known: dict[str, Any] = patterns.provenance.get("test_set", {})
     same = bool(known) and not difference(known, subject.test_set)

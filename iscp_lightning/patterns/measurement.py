@@ -14,7 +14,7 @@ from iscp_lightning.data.splits import class_indices
 from iscp_lightning.data.testset import require_drawable
 from iscp_lightning.measurement import Measurement
 from iscp_lightning.metrics.overlap import overlap
-from iscp_lightning.patterns.canvas import Canvases
+from iscp_lightning.patterns.canvas import Canvases, require_single_canvases
 from iscp_lightning.patterns.drawings import (
     SHOWN_CLASSES,
     SHOWN_SIZE,
@@ -94,9 +94,15 @@ class PatternMeasurement(Measurement):
                 f"`canvases` must be {EACH_EPOCH}, {FIRST} or an existing pattern file, "
                 f"got {self.canvases!r}"
             )
+        if self.canvases == FIRST and self.search.method.joint:
+            raise ValueError(
+                f"`canvases`={FIRST} keeps one canvas a class, "
+                f"{type(self.search.method).__name__} needs several: take {EACH_EPOCH}"
+            )
         if self.canvases not in (EACH_EPOCH, FIRST):
             require_canvas_free(self.search.method, self.canvases)
             self.given = PatternSet.load(self.canvases, winners=True)
+            require_single_canvases(self.given)
         if len(data.search_labels) == 0:
             raise ValueError(
                 f"patterns need search images: `search_fraction`={data.search_fraction} "

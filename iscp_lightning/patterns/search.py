@@ -134,24 +134,19 @@ def problems_of(
     _ = subject.logits  # raises where they are no logits, whatever the canvases
     if not settings.method.needs_canvas:
         return choose_canvases(subject, classes, "white", 1, 0)
+    joint = settings.method.joint
     if canvases is not None:
-        found = given_canvases(subject, classes, canvases, skip_missing)
-    else:
-        found = choose_canvases(
-            subject,
-            classes,
-            settings.canvas,
-            settings.canvases_per_class,
-            settings.seed or 0,
-            skip_missing,
-        )
-    return joined_canvases(subject, found) if settings.method.joint else found
+        return given_canvases(subject, classes, canvases, skip_missing, joint)
+    number = settings.canvases_per_class
+    found = choose_canvases(
+        subject, classes, settings.canvas, number, settings.seed or 0, skip_missing
+    )
+    number = 1 if settings.canvas == "white" else number
+    return joined_canvases(subject, found, number) if joint else found
 
 
 def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float] = ()) -> None:
     """Try a variant on a black canvas, before anything is classified.
-
-    Sizes that it does not search for give a warning.
 
     Args:
         variant: The variant.
@@ -169,6 +164,11 @@ def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float
     if sizes:
         means = {name: variables[name] for name in variant.averaged}
         variant.pasted(variables, means, black, sizes)
+    warn_of_unsearched(variant, sizes)
+
+
+def warn_of_unsearched(variant: Variant, sizes: Sequence[float]) -> None:
+    """Warn of pattern sizes that a variant which searches for some does not search for."""
     searched = sorted(set(variant.searched_sizes))
     if searched and (others := [size for size in sizes if size not in searched]):
         of, cut = (", ".join(f"{100 * size:g} %" for size in each) for each in (searched, others))

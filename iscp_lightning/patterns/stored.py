@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iscp_lightning.data.images import ImageSet
-from iscp_lightning.data.testset import require_same
+from iscp_lightning.data.testset import require_same, require_same_classes
 from iscp_lightning.patterns.pattern import PatternSet
 
 
@@ -45,12 +45,7 @@ def load_patterns(
         ValueError: if there are none, or names of classes, image size or test set are others.
     """
     patterns = PatternSet.load(pattern_path(place), winners)
-    if patterns.class_names != tuple(class_names):
-        few = [", ".join(names[:3]) for names in (patterns.class_names, class_names)]
-        raise ValueError(
-            f"`patterns`={place} know {len(patterns.class_names)} classes ({few[0]}, ...), the "
-            f"data have {len(class_names)} ({few[1]}, ...)"
-        )
+    require_same_classes(f"`patterns`={place}", patterns.class_names, class_names)
     size = tuple(images.pixels([0]).shape[2:])
     if tuple(patterns.canvases.shape[2:]) != size:
         raise ValueError(

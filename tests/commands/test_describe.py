@@ -101,6 +101,17 @@ def test_the_patterns_of_one_run_in_the_classifier_of_another(capsys):
     assert config["trainer"]["logger"] is False
 
 
+def test_sizes_that_the_search_was_not_for_are_warned_of():
+    main(["fit", "-c", SMALL, *TRAINED, "0", "--run", "a"])
+    variant = ["--model.search.variant", "TriggerInversion", "--model.pattern_sizes", "[0.01]"]
+    main(["search", "--from", "runs/a", *QUICK, *variant, "--run", "i"])
+    words = "TriggerInversion searches for patterns of 1 %: for 10 % it only ranks pixels"
+    with pytest.warns(UserWarning, match=words):
+        main(["describe", "--from", "runs/i", *FEW, "--attention", "false", "--run", "d"])
+    with pytest.warns(UserWarning, match=words):
+        main(["transfer", "--patterns", "runs/i", *FEW, "--run", "t"])
+
+
 @pytest.mark.usefixtures("_runs")
 def test_a_dry_run_leaves_nothing():
     before = sorted(Path("runs").iterdir())

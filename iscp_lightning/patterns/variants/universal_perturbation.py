@@ -74,7 +74,8 @@ class UniversalPerturbation(Variant):
         if others := [size for size in sizes if size != 1]:
             raise ValueError(
                 "UniversalPerturbation changes every pixel: `search` measures it with "
-                f"`pattern_sizes` [1.0] alone, got {', '.join(map(str, others))}"
+                "`pattern_sizes` [1.0] alone, and measurements at epochs, which draw patterns of "
+                f"5 %, cannot; got {', '.join(map(str, others))}"
             )
         mask = torch.ones_like(perturbation[:, :, :1], dtype=torch.bool)
         return Stamp(mask, perturbation, additive=True)

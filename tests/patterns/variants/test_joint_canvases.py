@@ -1,13 +1,20 @@
 """One mask for several canvases: where all of them show the trigger; with one, Algorithm 1."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from toys import grey_images, planted_trigger
 
 from iscp_lightning.classifiers.subject import Subject
+from iscp_lightning.data import Shapes
+from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import MemoryImages
 from iscp_lightning.patterns import SearchSettings, search_patterns
 from iscp_lightning.patterns.canvas import Canvases, joined_canvases
+from iscp_lightning.patterns.measurement import PatternMeasurement
 from iscp_lightning.patterns.order import SearchOrder
+from iscp_lightning.patterns.search import problems_of, run_search
 from iscp_lightning.patterns.variants import JointCanvases
 
 IMAGES, LABELS = grey_images()
@@ -54,6 +61,51 @@ def test_canvases_of_a_class_are_stacked_and_repeated_where_there_are_fewer():
     assert joined.chosen(torch.tensor([1])).positions.tolist() == [[8, -1, -1]]
     assert torch.equal(joined.images[0], IMAGES[5:8].flatten(0, 1))
     assert torch.equal(joined.images[1], IMAGES[[8, 8, 8]].flatten(0, 1))
+
+
+def black_and_white() -> Subject:
+    """Images that are classified right, white ones of the second class."""
+    model, _ = planted_trigger()
+    images = torch.where(LABELS.view(-1, 1, 1, 1) == 1, 255, torch.zeros_like(IMAGES))
+    return Subject(model, MemoryImages(images, LABELS), ["a", "b"], torch.arange(12))
+
+
+def test_a_class_does_not_depend_on_which_others_are_searched():
+    subject = black_and_white()
+    settings = SearchSettings(canvases_per_class=50, variant=JointCanvases())
+    with pytest.warns(UserWarning, match="fewer than 50 positive canvases"):
+        alone = problems_of(subject, settings, [1])
+    with pytest.warns(UserWarning, match="fewer than 50 positive canvases"):
+        both = problems_of(subject, settings, [0, 1])
+    assert alone.positions.shape == (1, 50)
+    assert torch.equal(both.chosen(both.targets == 1).images, alone.images)
+    white = problems_of(subject, replace(settings, canvas="white"), [0, 1])
+    assert white.positions.tolist() == [[-1], [-1]]
+    counts = torch.tensor([0, 0, 0, 1, 1])
+    given = Canvases("random", counts, torch.tensor([5, 6, 7, 8, 9]))
+    of_one = problems_of(subject, settings, [1], given)
+    assert of_one.positions.tolist() == [[8, 9, -1]]
+
+
+def test_without_any_canvas_there_is_no_problem():
+    settings = SearchSettings(canvas="negative", variant=JointCanvases())
+    with pytest.warns(UserWarning, match="no negative canvas, so left out"):
+        search = run_search(black_and_white(), settings, [1], skip_missing=True)
+    assert len(search.active) == 0
+
+
+def test_its_files_give_no_canvases_and_it_keeps_none_through_a_training(tmp_path):
+    file = str(tmp_path / "p.safetensors")
+    searched(IMAGES[1:3], JointCanvases()).save(file)
+    words = "a pattern of JointCanvases is of several canvases"
+    with pytest.raises(ValueError, match=words):
+        searched(file)
+    data = ImageDataModule(Shapes(train_count=20, test_count=100))
+    search = SearchSettings(variant=JointCanvases())
+    with pytest.raises(ValueError, match=words):
+        PatternMeasurement(search, canvases=file).check(data)
+    with pytest.raises(ValueError, match="`canvases`=first keeps one canvas a class"):
+        PatternMeasurement(search, canvases="first").check(data)
 
 
 def test_a_problem_is_not_mixed_with_any_of_its_canvases():

@@ -7,8 +7,13 @@ from toys import Linear, grey_images
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.patterns import SearchSettings
-from iscp_lightning.patterns.search import require_applicable, run_search
-from iscp_lightning.patterns.variants import AreaConstrained, Problems, TriggerInversion
+from iscp_lightning.patterns.search import require_applicable, run_search, warn_of_unsearched
+from iscp_lightning.patterns.variants import (
+    Algorithm1,
+    AreaConstrained,
+    Problems,
+    TriggerInversion,
+)
 
 
 class RedCorner(Linear):
@@ -67,6 +72,7 @@ def test_sizes_that_were_not_searched_for_are_warned_of():
         warnings.simplefilter("error")
         require_applicable(TriggerInversion(4 / 64), images, [4 / 64])
         require_applicable(AreaConstrained([0.25]), images, [0.1, 0.25])
+        warn_of_unsearched(Algorithm1(), [0.25])
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_it_covers_all_pixels_and_has_no_other_size(tmp_path):
     on_black = stamp._replace(mask=stamp.mask[0, 0], pixels=stamp.pixels[0, 0])(black)
     assert torch.equal(on_black, found.variables["perturbation"][0].clamp(min=0))
     for size in (0.0, 0.1, 1.5):
-        with pytest.raises(ValueError, match=rf"`pattern_sizes` \[1.0\] alone, got {size}"):
+        with pytest.raises(ValueError, match=rf"`pattern_sizes` \[1.0\] alone, .*; got {size}"):
             found.stamps([1.0, size])
     measured = found.measured(subject(), [1.0])
     measured.save(tmp_path / "p.safetensors")
