@@ -43,7 +43,8 @@ def add(run: Path, name: str) -> None:
     typed = json.loads((run / "run.json").read_text())["commands"][0]["arguments"]
     source = yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]
     folders = re.findall(r'"root": "([^"]+)"', json.dumps(source))  # are somebody's own
-    arguments = ["DIR" if each in folders else OURS.sub(r"\1", each) for each in typed]
+    given = [each for each in folders if not each.startswith("runs/")]
+    arguments = ["DIR" if each in given else OURS.sub(r"\1", each) for each in typed]
     facts = provenance(
         command=shlex.join(["python", "-m", "iscp_lightning", *arguments]),
         checkpoint=best.name,

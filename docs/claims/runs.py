@@ -70,7 +70,8 @@ def is_made(folder: Path, name: str) -> bool:
 
 
 def _last_name(argument: str) -> str:
-    return argument.rpartition("/")[-1]
+    fraction = re.fullmatch(r"[\d.]+/[\d.]+", argument)
+    return argument if fraction else argument.rpartition("/")[-1]
 
 
 def needed(names: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ from iscp_lightning.patterns.attribution import (
 )
 from iscp_lightning.patterns.by_class import records_by_class
 from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.power import among
 from iscp_lightning.patterns.tables import table
 from iscp_lightning.records import Record
 from iscp_lightning.seeds import derived_seed
@@ -166,11 +167,9 @@ def attention_measures(
 
 def _among(count: int, rows: Tensor, compared: Compared) -> Compared:
     """Return it as that of `count` patterns, of which only some were measured."""
-
-    def among_all(part: Tensor) -> Tensor:
-        whole = part.new_full((count, *part.shape[1:]), torch.nan)
-        whole[rows] = part
-        return whole
-
-    interval = None if compared.interval is None else among_all(compared.interval)
-    return Compared(among_all(compared.values), among_all(compared.chance), interval)
+    interval = compared.interval
+    return Compared(
+        among(count, rows, compared.values),
+        among(count, rows, compared.chance),
+        None if interval is None else among(count, rows, interval),
+    )

@@ -35,6 +35,19 @@ class Controls(NamedTuple):
     whole_canvas_rate: Tensor
 
 
+def among(count: int, rows: Tensor, part: Tensor) -> Tensor:
+    """Return values (n, ...) as those of `count` rows, of which only some have one; else NaN.
+
+    Args:
+        count: Of all rows.
+        rows: (n,) int64, those that have a value.
+        part: (n, ...) float64, their values.
+    """
+    whole = part.new_full((count, *part.shape[1:]), torch.nan)
+    whole[rows] = part
+    return whole
+
+
 @dataclass(frozen=True)
 class PatternPower:
     """What was measured of P patterns at S sizes; a subset of patterns has a subset of it.
@@ -144,9 +157,7 @@ class PatternPower:
         """
 
         def among_all(part: Tensor) -> Tensor:
-            whole = part.new_full((len(targets), *part.shape[1:]), torch.nan)
-            whole[rows] = part
-            return whole
+            return among(len(targets), rows, part)
 
         shown = torch.zeros_like(targets)
         shown[rows] = self.shown
