@@ -82,6 +82,9 @@ class PatternSearch(nn.Module):
         self.canvas_pixels = self.canvas_pixels[:, : self.order.images.shape[1]]
         self.variables = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
         self.optimizer = self.variant.optimizer(dict(self.variables), self.course.step_size)
+        self._searched = [  # the others need no gradient
+            name for name, v in self.variables.items() if any(v is p for p in self._optimized)
+        ]
         if self.course.final_step_size is not None:
             for group in self.optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
@@ -125,7 +128,7 @@ class PatternSearch(nn.Module):
         batches = self.order.batch(epoch, at)  # (owned, B)
         running = self.active[self.owned] & (batches[:, 0] >= 0)
         rows, batches = running.nonzero().flatten(), batches[running]
-        for variable in self.variables.values():
+        for variable in self._optimized:
             if variable.grad is None:
                 variable.grad = torch.zeros_like(variable)
             variable.grad.zero_()
@@ -161,7 +164,7 @@ class PatternSearch(nn.Module):
         going_on = self.active[self.owned].nonzero().flatten()
         most = max(1, self.settings.images_per_forward // self._stamps_per_problem)
         self.objectives.fill_(torch.inf)
-        for variable in self.variables.values():
+        for variable in self._optimized:
             variable.grad = None  # as large as they are
         with self.subject.bar(len(going_on), "objectives") as bar:
             for row in going_on:
@@ -302,16 +305,18 @@ class PatternSearch(nn.Module):
             batches = torch.cat([batches, batches[-1:].expand(padding, -1)])
         images = to_float(self.order.images[batches.clamp(min=0)])  # (r, B, C, H, W)
         real = (batches >= 0).to(self.subject.device)
-        chosen = {name: v.requires_grad_() for name, v in self._rows(rows).items()}
+        chosen = self._rows(rows)
+        of = [chosen[name].requires_grad_() for name in self._searched]
         with torch.enable_grad():
             losses, hits = self._outputs(chosen, rows, images)
             losses = torch.where(real, losses, 0)
             gradients = torch.autograd.grad(
-                losses.sum(), list(chosen.values()), allow_unused=True, materialize_grads=True
+                losses.sum(), of, allow_unused=True, materialize_grads=True
             )
-        for variable, gradient in zip(self.variables.values(), gradients, strict=True):
-            assert variable.grad is not None
-            variable.grad[rows[:count]] = gradient[:count]
+        for name, gradient in zip(self._searched, gradients, strict=True):
+            into = self.variables[name].grad
+            assert into is not None
+            into[rows[:count]] = gradient[:count]
         sums = torch.stack([losses.detach().sum(1), (hits & real).sum(1), real.sum(1)])[:, :count]
         self._pass[:, rows[:count]] += sums
         return sums[0] / sums[2]

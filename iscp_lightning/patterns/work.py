@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from iscp_lightning.patterns.settings import SearchSettings
+from iscp_lightning.patterns.variants.algorithm1 import Algorithm1
 from iscp_lightning.work import Work
 
 FLOAT = 4  # bytes
@@ -50,11 +51,12 @@ def search_work(
     searched = owned * (canvas + 3 * mask) + pool  # mask, gradient, sum over the last pass
     patterns = problems * (canvas + 2 * mask)
     controls = sizes + 1  # of the winner: random masks, and the whole canvas
+    other = "" if type(settings.method) is Algorithm1 else ", as Algorithm 1 takes it"
     stamps = math.ceil(len(chosen) * measured / processes) * ((sizes + controls) * pixels + canvas)
     return [
         Work("ranking canvases", forwards=len(labels), host_bytes=FLOAT * len(labels)),
         Work(
-            "searching",
+            f"searching{other}",
             gradients=settings.course.search_epochs * per_pass,
             device_bytes=searched,
             host_bytes=pool + FLOAT * owned * len(search_labels),
