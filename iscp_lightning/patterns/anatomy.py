@@ -187,8 +187,6 @@ def _of_pixels(
         "corner_share": corner_region(shape).expand_as(selected),
         "edge_share": torch.cat([edge_region(*each) for each in edges]),
     }
-    if objects is not None:
-        regions["object_share"] = objects[winners.canvas_indices.clamp(min=0)]
     found = {
         "connectedness": Compared(
             connectedness(selected), torch.tensor(expected, dtype=torch.float64)
@@ -201,6 +199,20 @@ def _of_pixels(
         },
     }
     found["edge_share"] = found["edge_share"].where(not_blank(winners))
-    if objects is not None:  # which says nothing of canvases from elsewhere
-        found["object_share"] = found["object_share"].where(winners.canvas_indices >= 0)
+    if objects is not None:
+        found["object_share"] = _on_objects(selected, winners.canvas_indices, objects)
     return found
+
+
+def _on_objects(selected: Tensor, canvas_indices: Tensor, objects: Tensor) -> Compared:
+    """Return the share of patterns on their canvas's object; by chance, on those of the others.
+
+    Patterns and objects may both prefer the middle: the same pixels on other objects tell.
+    """
+    known = canvas_indices >= 0  # nothing is said of canvases from elsewhere
+    shown = objects[canvas_indices.clamp(min=0)]
+    pairs = [share_within(each.expand_as(shown), shown) for each in selected]
+    shares = torch.stack(pairs)  # (pattern, object)
+    own = shares.diagonal()
+    others = shares.where(known & ~torch.eye(len(shares), dtype=torch.bool), torch.nan).nanmean(1)
+    return Compared(own, others).where(known)

@@ -102,7 +102,8 @@ def test_edges_and_objects_of_the_canvas():
     assert values(measures, "edge_share")[1] == pytest.approx([4 / 64, math.nan], nan_ok=True)
     assert math.isnan(values(measures, "edge_share")[0][1])
     assert values(measures, "object_share")[0] == pytest.approx([0.5, math.nan], nan_ok=True)
-    assert values(measures, "object_share")[1] == pytest.approx([0.5, math.nan], nan_ok=True)
+    # of no other canvas the object is known
+    assert values(measures, "object_share")[1] == pytest.approx([math.nan] * 2, nan_ok=True)
     learned = torch.tensor([-1])  # from white
     bars = pattern_set([canvases[0, 0] > 0], [0], canvases=canvases[:1], canvas_indices=learned)
     edges = pixel_measures(bars, [0.5])["edge_share"]
@@ -124,6 +125,16 @@ def subject() -> Subject:
     images[7:, 0, 6:, 6:] = 255
     labels = torch.tensor([0] * 6 + [1] * 4)
     return Subject(RedCorner(), MemoryImages(images, labels), ["off", "on"])
+
+
+def test_patterns_lie_on_other_objects_by_chance():
+    objects = torch.zeros(3, 8, 8, dtype=torch.bool)
+    objects[0, :4], objects[1, 3:], objects[2, 2:6, 2:6] = True, True, True
+    indices = torch.tensor([0, 1, 2])
+    patterns = pattern_set([MIDDLE, CORNER, MIDDLE], [0, 1, 2], canvas_indices=indices)
+    found, chance = values(pixel_measures(patterns, [SIZE], objects), "object_share")
+    assert found == [0.5, 1, 1]
+    assert chance == [1, 0, 0.75]
 
 
 def test_a_pattern_whose_colour_counts():
