@@ -227,7 +227,7 @@ def selection(stored: Stored) -> list[str]:
             try:
                 cells.append(", ".join(f"{each:.3f}" for each in value(kind, on)))
             except MissingRunError:
-                cells.append("not run")
+                cells.append("-")
         lines.append(f"| {' | '.join([rule, *cells])} |")
     return lines
 
@@ -279,7 +279,8 @@ def document(stored: Stored) -> str:
         *untested(claims["untested"]),
         "### Which canvas",
         "",
-        "Ours is the first rule; the last one needs images that a search does not see.",
+        "Ours is the first rule; the last one needs images that a search does not see (-: not "
+        "measured).",
         "",
         *selection(stored),
         "",

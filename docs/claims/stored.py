@@ -39,7 +39,7 @@ class Stored:
             MissingRunError: if it is not there.
         """
         self.used[run] = None
-        if run not in self.runs:
+        if key not in self.runs.get(run, {}):
             raise MissingRunError(run)
         return torch.tensor(self.runs[run][key], dtype=torch.float64)
 
@@ -69,6 +69,16 @@ class Stored:
     def above_chance(self, key: str, kind: str) -> Tensor:
         """Return a measure of `describe` minus what chance gives."""
         return self.difference(key, kind, kind, f"chance_{key}")
+
+    def attention_drawn(self, size: str, kind: str) -> Tensor:
+        """Return what patterns add to the attention where they are, minus what random pixels do."""
+        of_patterns, of_random = (
+            self.difference(
+                f"{chance}attention_after/{size}", kind, kind, f"{chance}attention_before/{size}"
+            )
+            for chance in ("", "chance_")
+        )
+        return of_patterns - of_random
 
     def spread(self, key: str, kind: str) -> Tensor:
         """Return the standard deviation over classes, of each network."""

@@ -27,6 +27,7 @@ from iscp_lightning.patterns.attribution import (
     last_feature_map,
 )
 from iscp_lightning.patterns.by_class import records_by_class
+from iscp_lightning.patterns.pasting import scattered
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.power import among
 from iscp_lightning.patterns.tables import table
@@ -127,7 +128,7 @@ def attention_measures(
     `predictive_power_of_attention` is that of the canvas's most attended pixels instead of the
     pattern's, `attention_overlap` the intersection over union of the two; a canvas of one colour
     shows nothing to attend to, and has neither. `attention_before` and `attention_after` are
-    those of `AttentionShift`.
+    those of `AttentionShift`, by chance of as many pixels of the canvas at random places.
 
     Args:
         subject: The classifier and the test images.
@@ -140,10 +141,17 @@ def attention_measures(
     """
     stamps, labels = winners.stamps(pattern_sizes), subject.images.labels[indices]
     sample = stratified_choice(labels, ATTENDED, derived_seed(subject.seed, "attended images"))
-    shift = attention_shift(
-        subject, winners.targets, winners.canvas_indices, stamps, indices[sample]
+    of = winners.targets, winners.canvas_indices
+    random = [
+        torch.stack(
+            [scattered(mask, target, canvas, q) for mask, q in zip(row, pattern_sizes, strict=True)]
+        )
+        for row, target, canvas in zip(stamps.mask, *(part.tolist() for part in of), strict=True)
+    ]
+    shift, by_chance = (
+        attention_shift(subject, *of, each, indices[sample])
+        for each in (stamps, stamps._replace(mask=torch.stack(random)))
     )
-    shares = stamps.mask.squeeze(2).double().mean((2, 3))
     rows = not_blank(winners).nonzero().flatten()
     seen = winners[rows]
     canvases = seen.cut_from
@@ -160,8 +168,8 @@ def attention_measures(
     return {
         "predictive_power_of_attention": _among(len(winners), rows, power),
         "attention_overlap": _among(len(winners), rows, overlaps),
-        "attention_before": Compared(shift.before, shares, shift.before_interval),
-        "attention_after": Compared(shift.after, shares, shift.after_interval),
+        "attention_before": Compared(shift.before, by_chance.before, shift.before_interval),
+        "attention_after": Compared(shift.after, by_chance.after, shift.after_interval),
     }
 
 

@@ -60,7 +60,10 @@ def measure_power(
         ]
         if controlled[row] and not stamps.additive:
             key = int(targets[row]), int(canvas_indices[row])
-            of_row += [_scattered(each, *key, q) for each, q in zip(of_row, sizes, strict=True)]
+            of_row += [
+                each._replace(mask=scattered(each.mask, *key, q))
+                for each, q in zip(of_row, sizes, strict=True)
+            ]
             of_row.append(of_row[0]._replace(mask=torch.ones_like(of_row[0].mask)))
         single += of_row
         places += [(row, column) for column in range(len(of_row))]
@@ -91,12 +94,19 @@ def measure_power(
     )
 
 
-def _scattered(stamp: Stamp, target: int, canvas: int, size: float) -> Stamp:
-    """Return the stamp with the same mask values at random places."""
+def scattered(mask: Tensor, target: int, canvas: int, size: float) -> Tensor:
+    """Return a mask with the same values at random places, which the other arguments fix.
+
+    Args:
+        mask: (1, H, W), of a pattern.
+        target: Its class.
+        canvas: Position of its canvas.
+        size: Its size.
+    """
     generator = named_generator(0, "random mask", target, canvas + 1, round(size * 1e6))
-    flat = stamp.mask.flatten()
+    flat = mask.flatten()
     order = torch.randperm(len(flat), generator=generator).to(flat.device)
-    return stamp._replace(mask=flat[order].view_as(stamp.mask))
+    return flat[order].view_as(mask)
 
 
 def _base_rate(

@@ -17,6 +17,7 @@ from iscp_lightning.patterns.description import (
     attention_measures,
     describe_patterns,
 )
+from iscp_lightning.patterns.pasting import scattered
 from iscp_lightning.patterns.portraits import attention_figure, attention_pixels, measure_figures
 
 NAN = math.nan
@@ -113,7 +114,6 @@ def test_attention_beside_patterns_by_hand():
     assert measures["attention_overlap"].chance.tolist() == [[0.25 / 1.75, 0.5 / 1.5]]
     # 0.4 + 0.6 * q on average: a pattern of 25 % makes an image light
     assert measures["predictive_power_of_attention"].values.tolist() == [[1, 1]]
-    assert measures["attention_before"].chance.tolist() == [[0.25, 0.5]]
     # what is dark on average has negative evidence for `dark` only where it is bright: none at all
     assert measures["attention_before"].values.isnan().all()
     after = [q / (q + 0.4 * (1 - q)) for q in (0.25, 0.5)]
@@ -123,6 +123,21 @@ def test_attention_beside_patterns_by_hand():
     assert measures["attention_after"].interval.tolist() == [ends]
     assert measures["attention_before"].interval.isnan().all()
     assert measures["attention_overlap"].interval is None
+
+
+def test_random_pixels_of_the_canvas_draw_attention_too():
+    subject, patterns = toy()
+    canvas = torch.full((3, 10, 10), 153, dtype=torch.uint8)
+    canvas[:, :5] = 255
+    patterns = replace(patterns, canvases=canvas[None])
+    measures = attention_measures(subject, patterns, [0.5], torch.arange(20))
+    mask = scattered(patterns.stamps([0.5]).mask[0, 0], 1, -2, 0.5)[0]
+    assert mask.sum() == 50
+    pasted = (canvas[0] / 255).where(mask, torch.full((10, 10), 0.4))
+    assert pasted.mean() > 0.5  # all of it speaks for `light`
+    by_chance = float(pasted[mask].sum() / pasted.sum())
+    assert measures["attention_after"].chance.tolist() == [[pytest.approx(by_chance)]]
+    assert measures["attention_after"].values.tolist() == [[pytest.approx(0.5 / 0.7)]]
 
 
 def test_a_white_canvas_shows_nothing_to_attend_to():
@@ -135,7 +150,7 @@ def test_a_white_canvas_shows_nothing_to_attend_to():
     for name in ("attention_overlap", "predictive_power_of_attention"):
         found, chance, _ = measures[name]
         assert found.isnan().tolist() == chance.isnan().tolist() == [[True], [False]]
-    assert not measures["attention_before"].chance.isnan().any()
+    assert not measures["attention_after"].chance[0].isnan().any()
     alone = attention_measures(subject, patterns[torch.tensor([0])], [0.5], torch.arange(20))
     assert alone["attention_overlap"].values.isnan().all()
 
