@@ -77,6 +77,15 @@ def test_differences_are_paired_by_seed_and_class_where_both_are_there():
     assert stored.spread("power", "a").tolist() == pytest.approx([0.1, 0])
 
 
+def test_what_draws_attention_is_compared_with_random_pixels():
+    kinds = {"attention_before/0.1": 0.2, "attention_after/0.1": 0.5}
+    kinds |= {"chance_attention_before/0.1": 0.1, "chance_attention_after/0.1": 0.15}
+    stored = evaluate.Stored({"a_0": {key: [value] for key, value in kinds.items()}})
+    assert stored.attention_drawn("0.1", "a").tolist() == pytest.approx([0.25])
+    with pytest.raises(evaluate.MissingRunError):  # of an earlier version
+        stored.number("object_share/0.1", "a")
+
+
 def test_intervals_by_hand():
     low, high = evaluate.interval(torch.tensor([1.0, 2.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
@@ -145,6 +154,22 @@ def test_a_run_of_another_command_is_not_taken_for_the_one_of_its_name(tmp_path,
         evaluate.collect(tmp_path)
     with pytest.raises(ValueError, match="give another folder"):
         runs.run(tmp_path, ["natural_1"])
+
+
+def test_another_radius_is_another_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        runs, "commands", lambda: {"a": ["fit", "-c", "/here/a.yaml", "--e", "8/255"]}
+    )
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True)
+    (run / "results.json").write_text("{}")
+    for radius in ("8/255", "2/255"):
+        arguments = ["fit", "-c", "/there/a.yaml", "--e", radius, "--run", "a"]
+        (run / "run.json").write_text(json.dumps({"commands": [{"arguments": arguments}]}))
+        if radius == "8/255":
+            assert runs.is_made(tmp_path, "a")
+    with pytest.raises(ValueError, match="a was made by another command"):
+        runs.is_made(tmp_path, "a")
 
 
 def test_of_a_test_under_attack_only_the_attacks_count():

@@ -12,6 +12,7 @@ from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.images import MemoryImages
 from iscp_lightning.patterns import SearchSettings, search_patterns
 from iscp_lightning.patterns.canvas import Canvases, joined_canvases
+from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.measurement import PatternMeasurement
 from iscp_lightning.patterns.order import SearchOrder
 from iscp_lightning.patterns.search import problems_of, run_search
@@ -85,6 +86,17 @@ def test_a_class_does_not_depend_on_which_others_are_searched():
     given = Canvases("random", counts, torch.tensor([5, 6, 7, 8, 9]))
     of_one = problems_of(subject, settings, [1], given)
     assert of_one.positions.tolist() == [[8, 9, -1]]
+
+
+def test_its_canvases_take_no_gradient():
+    settings = SearchSettings(variant=JointCanvases())
+    with pytest.warns(UserWarning, match="fewer than"):
+        canvases = problems_of(black_and_white(), replace(settings, canvases_per_class=50), [1])
+    search = PatternSearch(black_and_white(), canvases, settings)
+    search.step()
+    taken = {name for name, v in search.variables.items() if v.grad is not None}
+    assert taken == {"mask"}
+    assert search.variables["mask"].grad.abs().sum() > 0
 
 
 def test_without_any_canvas_there_is_no_problem():
