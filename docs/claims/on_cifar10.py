@@ -32,7 +32,6 @@ NATURAL = [
     *("--data.source.root", "cifar10"),
 ]
 NO_CALLBACKS = ["--trainer.callbacks", "[]"]
-AVERAGED = "[{class_path: EMAWeightAveraging, init_args: {decay: 0.999}}]"
 ADVERSARIAL = {  # norm: seed
     "linf": 4,
     "l2": 6,
@@ -93,10 +92,6 @@ def networks() -> dict[str, list[str]]:
     made["longer_0"] = [
         *(*NATURAL, *NO_CALLBACKS, "--seed_everything", "0", "--trainer.max_epochs", "40"),
         *("--model.label_smoothing", "0.1"),
-    ]
-    made["longer_linf"] = [
-        *(*short("madry_linf", "linf", 8, 8), "--trainer.callbacks", AVERAGED),
-        *("--model.optimizer.lr", "0.05"),
     ]
     for name, classifier in IMAGES_OF.items():
         made[f"{name}_images"] = [
