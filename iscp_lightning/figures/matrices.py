@@ -88,7 +88,9 @@ def value_matrix(
         texts = [["" if np.isnan(value) else f"{value:.2f}" for value in row] for row in matrix]
     figure = Figure(dpi=150, layout="constrained")
     room, _ = extent(figure, row_labels, 8)
-    figure.set_size_inches(2.2 + room + 0.75 * matrix.shape[1], 1.8 + 0.45 * matrix.shape[0])
+    lines = max((text.count("\n") + 1 for row in texts for text in row), default=1)
+    height = max(0.45, 0.1 + 0.125 * lines)
+    figure.set_size_inches(2.2 + room + 0.75 * matrix.shape[1], 1.8 + height * matrix.shape[0])
     axes = figure.subplots()
     axes.patch.set(facecolor="0.96", edgecolor="0.85", hatch="///")
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto")
