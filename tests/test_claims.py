@@ -82,8 +82,6 @@ def test_what_draws_attention_is_compared_with_random_pixels():
     kinds |= {"chance_attention_before/0.1": 0.1, "chance_attention_after/0.1": 0.15}
     stored = evaluate.Stored({"a_0": {key: [value] for key, value in kinds.items()}})
     assert stored.attention_drawn("0.1", "a").tolist() == pytest.approx([0.25])
-    with pytest.raises(evaluate.MissingRunError):  # of an earlier version
-        stored.number("object_share/0.1", "a")
 
 
 def test_intervals_by_hand():

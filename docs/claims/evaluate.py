@@ -305,8 +305,8 @@ def document(stored: Stored) -> str:
         "## Triggers, one by one",
         "",
         "Patterns of 1 %, found with positive and white canvases and with `TriggerInversion` "
-        "(inverted: 360 evaluations a class; longer: 1,800, larger steps; three seeds, with the "
-        "second and the third of the target alone); the target in brackets.",
+        "(inverted: 360 evaluations a class; longer: 1,800, larger steps); the target in brackets. "
+        "Several numbers are of search seeds 1, 2 and 3, the last two of the target alone.",
         "",
         *triggers(stored, SEARCHES),
         "",
@@ -317,7 +317,8 @@ def document(stored: Stored) -> str:
         *table(claims["cifar10"], stored),
         "",
         "Patterns of 1 %, found with positive and white canvases (3,600 evaluations a canvas) and "
-        "with the longer `TriggerInversion` (1,800 a class; three seeds):",
+        "with the longer `TriggerInversion` (1,800 a class; search seeds 1, 2 and 3, the last two "
+        "of the target alone):",
         "",
         *triggers(stored, ON_CIFAR10, "cifar10_"),
         "",

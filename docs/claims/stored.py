@@ -39,7 +39,7 @@ class Stored:
             MissingRunError: if it is not there.
         """
         self.used[run] = None
-        if key not in self.runs.get(run, {}):
+        if run not in self.runs:
             raise MissingRunError(run)
         return torch.tensor(self.runs[run][key], dtype=torch.float64)
 

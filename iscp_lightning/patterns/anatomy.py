@@ -125,7 +125,6 @@ def power_on(
     stamps: Stamp,
     pattern_sizes: Sequence[float],
     indices: Tensor,
-    controlled: bool = True,
 ) -> PatternPower:
     """Return the predictive power of stamps, in the place of patterns, on chosen test images.
 
@@ -135,7 +134,6 @@ def power_on(
         stamps: (P, S, ...), what is pasted instead of them.
         pattern_sizes: S sizes.
         indices: (n,) int64, test images that are pasted on.
-        controlled: Whether random masks are measured, too.
     """
     others = torch.ones(len(subject.images), dtype=torch.bool)
     others[indices] = False
@@ -146,7 +144,6 @@ def power_on(
         stamps,
         pattern_sizes,
         searched=others.nonzero().flatten(),
-        controlled=torch.full((len(patterns),), controlled),
     )
 
 
@@ -213,6 +210,6 @@ def _on_objects(selected: Tensor, canvas_indices: Tensor, objects: Tensor) -> Co
     shown = objects[canvas_indices.clamp(min=0)]
     pairs = [share_within(each.expand_as(shown), shown) for each in selected]
     shares = torch.stack(pairs)  # (pattern, object)
-    own = shares.diagonal()
-    others = shares.where(known & ~torch.eye(len(shares), dtype=torch.bool), torch.nan).nanmean(1)
-    return Compared(own, others).where(known)
+    another = known & (canvas_indices != canvas_indices.unsqueeze(1))
+    others = shares.where(another, torch.nan).nanmean(1)
+    return Compared(shares.diagonal(), others).where(known)

@@ -126,8 +126,8 @@ def choose_canvases(
 def joined_canvases(subject: Subject, canvases: Canvases, number: int | None = None) -> Canvases:
     """Return one problem for each class, its canvases stacked along the channels.
 
-    Its position is the first one's. A class with fewer canvases than others has some twice. Those
-    that are stacked already are returned as they are.
+    Its position is the first one's. A class with fewer canvases than are stacked has them again and
+    again. Those that are stacked already are returned as they are.
 
     Args:
         subject: The test images.

@@ -21,7 +21,7 @@ from iscp_lightning.data.datamodule import ImageDataModule
 from iscp_lightning.data.splits import class_indices
 from iscp_lightning.data.testset import require_drawable, require_names
 from iscp_lightning.internals import take_loader_from
-from iscp_lightning.patterns.canvas import Canvases
+from iscp_lightning.patterns.canvas import Canvases, require_single_canvases
 from iscp_lightning.patterns.drawings import recovery_figure, search_figures
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.findings import search_findings
@@ -298,6 +298,8 @@ class PatternSearchModule(L.LightningModule):
                 f"{data.num_classes}"
             )
         require_canvas_free(self.search.method, self.canvases)
+        if isinstance(self.canvases, str):
+            require_single_canvases(PatternSet.load(self.canvases, winners=True))
         require_applicable(self.search.method, data.test_images, self.pattern_sizes)
         self._measured(data)
 

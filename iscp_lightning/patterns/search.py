@@ -131,12 +131,15 @@ def problems_of(
         ValueError: if given canvases or the variant's options do not fit.
     """
     require_applicable(settings.method, subject.images)
+    joint = settings.method.joint
+    given = None
+    if canvases is not None:
+        given = given_canvases(subject, classes, canvases, skip_missing, joint)
     _ = subject.logits  # raises where they are no logits, whatever the canvases
     if not settings.method.needs_canvas:
         return choose_canvases(subject, classes, "white", 1, 0)
-    joint = settings.method.joint
-    if canvases is not None:
-        return given_canvases(subject, classes, canvases, skip_missing, joint)
+    if given is not None:
+        return given
     number = settings.canvases_per_class
     found = choose_canvases(
         subject, classes, settings.canvas, number, settings.seed or 0, skip_missing
@@ -174,7 +177,7 @@ def warn_of_unsearched(variant: Variant, sizes: Sequence[float]) -> None:
         of, cut = (", ".join(f"{100 * size:g} %" for size in each) for each in (searched, others))
         name = type(variant).__name__
         warnings.warn(
-            f"{name} searches for patterns of {of}: for {cut} it only ranks pixels", stacklevel=2
+            f"{name} searches for patterns of {of}: for {cut} it only ranks pixels", stacklevel=3
         )
 
 

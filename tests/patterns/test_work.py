@@ -5,6 +5,7 @@ from toys import grey_images, planted_trigger
 from iscp_lightning import SearchSettings, Subject
 from iscp_lightning.data import MemoryImages
 from iscp_lightning.patterns.search import measure_search, run_search
+from iscp_lightning.patterns.variants import AreaConstrained
 from iscp_lightning.patterns.work import search_work
 from iscp_lightning.work import Work
 
@@ -59,6 +60,15 @@ def test_search_images_of_no_class_are_mixed_for_every_target():
     )
     assert objectives.forwards == 2 * (32 + 37)
     assert searching.gradients == 3 * 2 * (32 + 37)
+    assert searching.stage == "searching"
+
+
+def test_other_variants_are_estimated_as_algorithm_1():
+    labels = torch.arange(100) % 10
+    given = {"canvases": 1, "sizes": 1, "measured": 1, "measured_images": torch.arange(100)}
+    settings = SearchSettings(variant=AreaConstrained())
+    works = search_work(labels, (3, 8, 8), [0], settings, search_labels=labels, **given)
+    assert works[1].stage == "searching, as Algorithm 1 takes it"
 
 
 def test_processes_share_memory_but_not_work():
