@@ -132,13 +132,12 @@ def problems_of(
     """
     require_applicable(settings.method, subject.images)
     joint = settings.method.joint
-    given = None
     if canvases is not None:
         given = given_canvases(subject, classes, canvases, skip_missing, joint)
     _ = subject.logits  # raises where they are no logits, whatever the canvases
     if not settings.method.needs_canvas:
         return choose_canvases(subject, classes, "white", 1, 0)
-    if given is not None:
+    if canvases is not None:
         return given
     number = settings.canvases_per_class
     found = choose_canvases(

@@ -165,7 +165,9 @@ def transfer_records(
         power, clean, kept, images = transferred
         pair: dict[str, str | float] = {"patterns": of, "classifier": on}
         by_size = [{"pattern_size": size, **pair} for size in power.pattern_sizes]
-        records.append(Record("clean_accuracy", float(clean), pair))
+        right = (clean * images).round().long()
+        ((low, high),) = share_interval(right.unsqueeze(0), images).tolist()
+        records.append(Record("clean_accuracy", float(clean), pair, (low, high)))
         robust = transferred.robust_accuracy
         of_all = {"robust_accuracy": (robust, share_interval(kept, images))}
         unknown = torch.full_like(robust, torch.nan)
