@@ -123,6 +123,7 @@ def commands() -> dict[str, list[str]]:
         f"natural_{seed}": ["fit", "--seed_everything", str(seed), "--trainer.callbacks", "[]"]
         for seed in SEEDS
     }
+    made["demo"] = ["fit"]
     for suffix, options in (("", []), ("_augmented", AUGMENTED)):
         for name, (target, (trigger, place)) in TRIGGERS.items():
             made[f"badnets_{name}{suffix}"] = [

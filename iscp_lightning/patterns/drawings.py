@@ -212,6 +212,8 @@ def _draw_canvases(patterns: PatternSet, results: dict[str, Any]) -> Figure:
     grid: list[list[Pixels | None]] = []
     captions: list[list[str]] = []
     most = max(len(entry["canvases"]) for entry in results["classes"])
+    size = patterns.settings.get("winner_size")
+    competed = "objective" if size is None else f"cross-entropy at {100 * size:g} %"
     for entry in results["classes"][:SHOWN_CLASSES]:
         rows = (patterns.targets == entry["class"]).nonzero().flatten().tolist()
         images: list[Pixels | None] = []
@@ -228,5 +230,5 @@ def _draw_canvases(patterns: PatternSet, results: dict[str, Any]) -> Figure:
         row_labels=[entry["name"] for entry in results["classes"][:SHOWN_CLASSES]],
         column_labels=[f"canvas {i + 1}" for i in range(most)],
         captions=captions,
-        title=f"patterns of {100 * SHOWN_SIZE:g} %; chosen: the lowest objective",
+        title=f"patterns of {100 * SHOWN_SIZE:g} %; chosen: the lowest {competed}",
     )

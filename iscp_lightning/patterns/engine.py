@@ -20,6 +20,7 @@ from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.images import to_float
 from iscp_lightning.patterns.canvas import Canvases
 from iscp_lightning.patterns.order import SearchOrder
+from iscp_lightning.patterns.pasting import pasted_loss
 from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.settings import SearchSettings
 from iscp_lightning.patterns.variants.base import Outcome, Problems
@@ -132,15 +133,9 @@ class PatternSearch(nn.Module):
             if variable.grad is None:
                 variable.grad = torch.zeros_like(variable)
             variable.grad.zero_()
-        losses = [
-            self._gradient(*chunk)
-            for chunk in zip(
-                rows.split(self.problems_per_forward),
-                batches.split(self.problems_per_forward),
-                strict=True,
-            )
-            if len(chunk[0])
-        ]
+        together = self.problems_per_forward
+        chunks = zip(rows.split(together), batches.split(together), strict=True)
+        losses = [self._gradient(*chunk) for chunk in chunks if len(chunk[0])]
         loss = torch.cat(losses) if losses else torch.zeros(0, device=self.subject.device)
         self._require_finite(rows, loss)
         self._update(optimizer or self.optimizer, (~running).nonzero().flatten())
@@ -156,11 +151,13 @@ class PatternSearch(nn.Module):
     @full_fp32()
     @torch.no_grad()
     def finish(self) -> None:
-        """Compute the objectives: the mean of what is minimised over each problem's search images.
+        """Compute the objectives, means over each problem's search images: see `winner_size`.
 
         Raises:
             ValueError: if an objective is NaN; names the class.
         """
+        size = self.settings.winner_size
+        pasted = None if size is None else self.patterns().stamps([size])
         going_on = self.active[self.owned].nonzero().flatten()
         most = max(1, self.settings.images_per_forward // self._stamps_per_problem)
         self.objectives.fill_(torch.inf)
@@ -170,11 +167,14 @@ class PatternSearch(nn.Module):
             for row in going_on:
                 rows = row.unsqueeze(0)
                 chunks = self.order.candidates(int(row)).split(most)
+                images = (to_float(self.order.images[chunk]) for chunk in chunks)
                 losses = [
-                    self._outputs(self._rows(rows), rows, to_float(self.order.images[c])[None])[0]
-                    for c in chunks
+                    self._outputs(self._rows(rows), rows, some[None])[0][0]
+                    if pasted is None
+                    else pasted_loss(self.subject, pasted, rows, self.targets[rows], some)
+                    for some in images
                 ]
-                self.objectives[rows] = torch.cat(losses, 1).cpu().double().mean().float()
+                self.objectives[rows] = torch.cat(losses).cpu().double().mean().float()
                 bar.update()
         self._require_finite(going_on, self.objectives[going_on])
 

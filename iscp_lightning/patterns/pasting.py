@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from iscp_lightning.classifiers.subject import Subject
@@ -92,6 +93,24 @@ def measure_power(
             rates[:, -1],
         ),
     )
+
+
+@torch.no_grad()
+def pasted_loss(
+    subject: Subject, stamps: Stamp, row: Tensor, target: Tensor, images: Tensor
+) -> Tensor:
+    """Return the cross-entropy for its class of images with one of P patterns, (n,) float32.
+
+    Args:
+        subject: The classifier.
+        stamps: The patterns: mask (P, 1, 1, H, W), pixels (P, 1, C, H, W).
+        row: (1,) int64, which of them.
+        target: (1,) int64, its class, on the device.
+        images: float32 (n, C, H, W) in [0, 1], on the device.
+    """
+    one = stamps._replace(mask=stamps.mask[row, 0], pixels=stamps.pixels[row, 0])
+    logits = subject.frozen(one(images)).float()
+    return F.cross_entropy(logits, target.expand(len(images)), reduction="none")
 
 
 def scattered(mask: Tensor, target: int, canvas: int, size: float) -> Tensor:

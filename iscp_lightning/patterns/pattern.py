@@ -44,7 +44,8 @@ class PatternSet:
             (P, H, W) in [0, 1].
         means: Of the variables that patterns of a given size are cut from, the mean over the last
             pass.
-        objectives: (P,) float32, mean of what was minimised over the search images at the end.
+        objectives: (P,) float32, mean over the search images at the end of what was minimised, or
+            of the pasted patterns' cross-entropy: see `winner_size` of `SearchSettings`.
         search_indices: (n,) int64, the test images that the search used.
         class_names: Name of every class of the data set.
         settings: The search's settings as plain values.

@@ -131,6 +131,11 @@ def problems_of(
         ValueError: if given canvases or the variant's options do not fit.
     """
     require_applicable(settings.method, subject.images)
+    if settings.winner_size is not None:
+        try:
+            require_applicable(settings.method, subject.images, [settings.winner_size])
+        except ValueError as error:
+            raise ValueError(f"`winner_size`: {error}") from None
     joint = settings.method.joint
     if canvases is not None:
         given = given_canvases(subject, classes, canvases, skip_missing, joint)

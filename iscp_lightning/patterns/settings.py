@@ -68,6 +68,9 @@ class SearchSettings:
             128 in fp32, 256 in bf16.
         seed: Root seed of image order and random canvases; None is the data module's, else 0.
         variant: What is optimised, penalised and pasted; None is the paper's Algorithm 1.
+        winner_size: Pattern size at which the canvases of a class compete: the one whose pattern
+            has the lowest cross-entropy for the class when it is pasted on the search images wins.
+            None is the paper's rule: the lowest mean of what was minimised, of the whole mask.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -85,6 +88,7 @@ class SearchSettings:
     micro_batch_size: int | None = None
     seed: int | None = None
     variant: Variant | None = None
+    winner_size: float | None = None
 
     def __post_init__(self) -> None:
         for name, words in (
@@ -117,6 +121,8 @@ class SearchSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"`{name}` must lie in (0, 1], got {value}")
+        if self.winner_size is not None and not 0 < self.winner_size <= 1:
+            raise ValueError(f"`winner_size` must lie in (0, 1], got {self.winner_size}")
         if self.seed is not None and self.seed < 0:
             raise ValueError(f"`seed` must be 0 or more, got {self.seed}")
 

@@ -1,5 +1,6 @@
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -257,9 +258,39 @@ def test_a_test_set_that_is_too_small_is_named():
         search(Linear(torch.zeros(2, 8, 8)), images, labels, search_fraction=0.1)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_canvases_compete_by_the_loss_of_their_pasted_patterns(
+    trained: Classifier, shapes, precision
+):
+    """The masks stay what they are; each canvas's number is computed from nothing but its stamp."""
+    images, labels = shapes
+    usual = SearchSettings(**FAST, precision=precision)
+    other = replace(usual, winner_size=0.05, micro_batch_size=32)
+    masks, found = (search(trained, images, labels, each) for each in (usual, other))
+    if precision == "fp32":
+        assert torch.equal(masks.masks, found.masks)
+    seen = found.search_indices
+    for row, target in enumerate(found.targets):
+        kept = seen[(labels[seen] != target) & (seen != found.canvas_indices[row])]
+        mask = found.selected(0.05)[row].float()
+        mixed = mask * to_float(found.canvases[row]) + (1 - mask) * to_float(images[kept])
+        with torch.no_grad():
+            loss = F.cross_entropy(trained.eval()(mixed), target.expand(len(kept)))
+        torch.testing.assert_close(found.objectives[row], loss)
+    assert not torch.equal(found.winners, masks.winners)
+
+
+def test_the_size_that_canvases_compete_at_must_select_a_pixel():
+    images, labels = grey_images()
+    with pytest.raises(ValueError, match="`winner_size`: .*at least one of 8 x 8"):
+        search(planted_trigger()[0], images, labels, replace(WHITE, winner_size=0.001))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("winner_size", 0),
+        ("winner_size", 1.1),
         ("search_epochs", 0),
         ("search_batch_size", 0),
         ("canvases_per_class", 0),
