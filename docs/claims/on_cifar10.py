@@ -190,6 +190,8 @@ def measured() -> dict[str, list[str]]:
     for seed, network in NATURALS.items():
         rounded = ["--model.search.precision", "bf16", *FEWER]
         found[f"bf16_{seed}"] = search(network, seed, SIZES, rounded)
+        pasted = ["--model.search.winner_size", str(USUAL), *FEWER]
+        found[f"winner_{seed}"] = search(network, seed, SIZES, pasted)
     for name, network in OTHERS.items():
         found[f"positive_{name}"] = search(network, 0, SIZES, FEWER)
     for name, norm, radius in (
