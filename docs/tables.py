@@ -56,8 +56,8 @@ def _runs(part: Mapping[str, Any]) -> Sequence[str]:
     return [runs] if isinstance(runs, str) else runs
 
 
-def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    """Return the cells whose runs are there, by row and column: [value, low, high] of each run.
+def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the cells whose runs are there, by row and column: [value, low, high] by run.
 
     Args:
         table: `columns` and `rows` by name, and `where`, what holds for all of them. Together they
@@ -69,14 +69,14 @@ def read(table: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, dict
     Raises:
         ValueError: if a cell names no run, or asks for what is not exactly one record of a run.
     """
-    found: dict[str, dict[str, list[Any]]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for row, column, wanted in cells_of(table):
         runs = wanted["run"]
         if not runs:
             raise ValueError(f"`{row}`, `{column}` name no run")
         if all(run in results for run in runs):
             record = {key: of for key, of in wanted.items() if key not in NOT_IN_RECORDS}
-            values = [_value(run, results[run], record) for run in runs]
+            values = {run: _value(run, results[run], record) for run in runs}
             found.setdefault(row, {})[column] = values
     return found
 
@@ -93,12 +93,13 @@ def _value(run: str, results: Mapping[str, Any], wanted: Mapping[str, Any]) -> l
     return [round(number, 6) for number in (entry["value"], *entry.get("interval", ()))]
 
 
-def markdown(table: Mapping[str, Any], cells: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
+def markdown(table: Mapping[str, Any], cells: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table: one run's value with its interval, or the values of several runs."""
     texts: dict[str, dict[str, str]] = {row: {} for row in table["rows"]}
     for row, column, wanted in cells_of(table):
         digits = wanted.get("digits", 3)
-        numbers = [[f"{number:.{digits}f}" for number in of] for of in cells[row][column]]
+        of_runs = [cells[row][column][run] for run in wanted["run"]]
+        numbers = [[f"{number:.{digits}f}" for number in of] for of in of_runs]
         text = ", ".join(value[0] for value in numbers)
         if len(numbers) == 1 and len(numbers[0]) > 1:
             text += " ({1} to {2})".format(*numbers[0])
@@ -128,18 +129,18 @@ def written(text: str, tables: Mapping[str, Any], numbers: Mapping[str, Any]) ->
 def merged(
     table: Mapping[str, Any], stored: Mapping[str, Any], fresh: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return every cell of a table, fresh where there is one, else as stored.
+    """Return every cell of a table, fresh where there is one, else as stored of the same runs.
 
     Raises:
         ValueError: if there is neither.
     """
     found: dict[str, dict[str, Any]] = {}
     for row, column, wanted in cells_of(table):
-        known = {**stored.get(row, {}), **fresh.get(row, {})}
-        if column not in known:
+        known = {**stored.get(row, {}), **fresh.get(row, {})}.get(column, {})
+        if set(known) != set(wanted["run"]):
             runs = ", ".join(wanted["run"])
             raise ValueError(f"`{row}`, `{column}`: give the folder of {runs}")
-        found.setdefault(row, {})[column] = known[column]
+        found.setdefault(row, {})[column] = known
     return found
 
 

@@ -227,6 +227,10 @@ def test_numbers_of_a_run_by_hand():
         "best_canvas/predictive_power/0.05": [0.6],
         "connectedness/0.05": [0.3],
     }
+    del canvases[2]  # who measured the winner alone knows neither first nor best
+    found = evaluate.numbers({"classes": [of_class]})
+    assert "predictive_power/0.05" in found
+    assert not any(name.startswith(("first_canvas", "best_canvas")) for name in found)
 
 
 def test_runs_are_made_with_those_that_they_need():

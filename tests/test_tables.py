@@ -50,7 +50,7 @@ OF_RECORDS = {
 
 def test_cells_are_the_records_that_rows_and_columns_ask_for():
     cells = tables.read(OF_RECORDS, RESULTS)
-    assert cells["first"] == {"all": [[0.0512, 0.04, 0.0625]]}
+    assert cells["first"] == {"all": {"asked": [0.0512, 0.04, 0.0625]}}
     assert tables.markdown(OF_RECORDS, cells).splitlines() == [
         "| of | all | wrong |",
         "| --- | --- | --- |",
@@ -61,7 +61,7 @@ def test_cells_are_the_records_that_rows_and_columns_ask_for():
 
 def test_classes_means_tests_and_several_runs():
     power = {"run": "searched", "measure": "predictive_power", "size": "0.1"}
-    accuracy = {"run": ["asked", "asked"], "measure": "test/clean_accuracy"}
+    accuracy = {"run": ["asked", "again"], "measure": "test/clean_accuracy"}
     rows = {
         "star": {**power, "class": "star"},
         "mean": {**power, "measure": "mean_predictive_power"},
@@ -70,11 +70,12 @@ def test_classes_means_tests_and_several_runs():
         "accuracy": {"run": "searched", "measure": "mean_clean_accuracy"},
     }
     table = {"columns": {"is": {}}, "rows": rows}
-    text = tables.markdown(table, tables.read(table, RESULTS))
+    again = {"again": {"test": {"test/clean_accuracy": 0.8}}}
+    text = tables.markdown(table, tables.read(table, RESULTS | again))
     assert text.splitlines()[2:] == [
         "| star | 0.750 (0.500 to 1.000) |",
         "| mean | 0.500 (0.400 to 0.600) |",
-        "| seeds | 0.900, 0.900 |",
+        "| seeds | 0.900, 0.800 |",
         "| nothing | 0.100 (0.000 to 0.200) |",
         "| accuracy | 0.800 |",
     ]
@@ -86,7 +87,7 @@ def test_rows_and_columns_together_name_a_run():
         "columns": {"mse": {"what": "ask"}, "same": {"run": "asked", "what": "no part of records"}},
         "rows": {"first": {}},
     }
-    found = [[0.0512, 0.04, 0.0625]]
+    found = {"asked": [0.0512, 0.04, 0.0625]}
     assert tables.read(table, RESULTS) == {"first": {"mse": found, "same": found}}
 
 
@@ -105,9 +106,12 @@ def test_cells_of_other_runs_stay_as_they_are_stored():
     about = {"measure": "mse", "network": "a"}
     table = {"columns": columns, "rows": {"mse": about}}
     fresh = tables.read(table, RESULTS)
-    assert fresh == {"mse": {"a": [[0.0512, 0.04, 0.0625]]}}
-    stored = {"mse": {"a": [[1.0]], "b": [[2.0]]}}
-    assert tables.merged(table, stored, fresh) == {"mse": {**fresh["mse"], "b": [[2.0]]}}
+    assert fresh == {"mse": {"a": {"asked": [0.0512, 0.04, 0.0625]}}}
+    stored = {"mse": {"a": {"asked": [1.0]}, "b": {"elsewhere": [2.0]}}}
+    assert tables.merged(table, stored, fresh) == {"mse": {**fresh["mse"], "b": stored["mse"]["b"]}}
+    stored["mse"]["b"] = {"another": [2.0]}
+    with pytest.raises(ValueError, match="`mse`, `b`: give the folder of elsewhere"):
+        tables.merged(table, stored, fresh)
     with pytest.raises(ValueError, match="`mse`, `b`: give the folder of elsewhere"):
         tables.merged(table, {}, fresh)
 

@@ -71,8 +71,9 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
             for value in every:
                 add(f"canvases/predictive_power/{size}", value)
             powers = [value for value in every if value is not None]
-            add(f"first_canvas/predictive_power/{size}", powers[0])
-            add(f"best_canvas/predictive_power/{size}", max(powers))
+            if len(powers) > 1 or len(every) == 1:  # not the winner alone
+                add(f"first_canvas/predictive_power/{size}", powers[0])
+                add(f"best_canvas/predictive_power/{size}", max(powers))
     for record in results.get("records", []):
         of_inversion = "inversion" in record and "strength" not in record
         if "class" in record or "classifier" in record or of_inversion:

@@ -47,7 +47,7 @@ FEWER = ["--model.measure_images", "2000"]
 OVERLAPS = str(ROOT / "docs/claims/overlaps.py")
 INVERSIONS = {  # other ways to invert triggers: what runs are called, options
     "many_image_inversion": LONG,
-    "small_step_inversion": [  # those of configs/experiment/search_trigger_inversion_cifar10.yaml
+    "small_step_inversion": [
         *("--model.search.variant", "TriggerInversion", "--model.search.search_epochs", "3"),
         *("--model.search.search_batch_size", "16"),
     ],
@@ -207,9 +207,11 @@ def measured() -> dict[str, list[str]]:
         *("test", "--from", weights(OTHERS["fast"]), *IMAGES, "--attack_images", "1000"),
         *("--attacks", "fgsm", "pgd20", "pgd100"),
     ]
-    for name in (*NATURALS, *OTHERS):
+    searches = {f"{name}": f"positive_{name}" for name in (*NATURALS, *OTHERS)}
+    searches |= {name: name for name in ("weak_variation_0", "total_variation_0")}
+    for name, of in (searches | {"learned_canvas_0": "learned_canvas_0"}).items():
         found[f"described_{name}"] = [
-            *("describe", "--from", f"runs/cifar10_positive_{name}", "--images", "1000"),
+            *("describe", "--from", f"runs/cifar10_{of}", "--images", "1000"),
             *("--pattern_sizes", str(USUAL), str(LARGE)),
         ]
     found["five_canvases_0"] = [  # as the paper's Table 1, with its schedule

@@ -137,6 +137,7 @@ def commands() -> dict[str, list[str]]:
     for seed in SEEDS:
         made |= searches(f"natural_{seed}", seed, list(VARIANTS)[:6])
         made |= described(seed)
+        made[f"described_anew_{seed}"] = describe(f"positive_{seed}")
     for name, (target, _) in TRIGGERS.items():
         networks = [f"badnets_{name}", f"badnets_{name}_augmented"]
         for network in networks:

@@ -24,7 +24,8 @@ class AttentionShift(NamedTuple):
 
     Attributes:
         before: (P, S) float64, mean share of the attention to an image that lies where P patterns
-            of S sizes will be; by chance the share of their pixels. NaN without attention.
+            of S sizes will be; by chance the share of their pixels. Images whose map is nowhere
+            positive count neither here nor there; NaN without any other.
         after: (P, S) float64, likewise with the pattern pasted.
         before_interval: (P, S, 2) float64, ends of the 95 % interval over the images.
         after_interval: Likewise.

@@ -163,7 +163,8 @@ def attention_measures(
         for column, size in enumerate(pattern_sizes)
     ]
     alike = torch.stack(pairs, 1)
-    chance = [chance_overlap(size) for size in pattern_sizes]
+    shares = stamps.mask[0, :, 0].double().mean((1, 2)).tolist()
+    chance = [chance_overlap(share) for share in shares]
     overlaps = Compared(alike, torch.tensor(chance, dtype=torch.float64).expand_as(alike))
     return {
         "predictive_power_of_attention": _among(len(winners), rows, power),

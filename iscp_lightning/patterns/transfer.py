@@ -199,9 +199,8 @@ def weight_correlation(first: nn.Module, second: nn.Module) -> float:
 
     It is about 0 where the initial weights were drawn independently, whatever both were trained
     on, and above it where one was trained further from the other or both from a third, the less the
-    longer. Compared
-    are weights (not biases or scales) of the same name and shape; with fewer than 1,000 of them,
-    or another structure, nothing can be said, and it is 0.
+    longer. Compared are weights (not biases or scales) of the same name and shape; with fewer than
+    1,000 of them, or another structure, nothing can be said, and it is 0.
     """
     others = dict(second.named_parameters())
     pairs = [
