@@ -98,10 +98,6 @@ def networks() -> dict[str, list[str]]:
         *("--model.label_smoothing", "0.1"),
         *("--data.augmentation.crop_padding", "0", "--data.augmentation.shift", "4"),
     ]
-    made["longer_linf"] = [
-        *short("madry_linf", "linf", 12, ADVERSARIAL["linf"]),
-        *("--model.optimizer.lr", "0.1"),
-    ]
     for name, classifier in IMAGES_OF.items():
         made[f"{name}_images"] = [
             *("predict", "--from", weights(classifier), *IMAGES, "--data.val_fraction", "0"),
