@@ -64,18 +64,19 @@ def earlier(tmp_path_factory) -> dict[str, Path]:
 
 
 def test_the_readme_has_commands_and_options():
-    assert len(COMMANDS) == 14
+    assert len(COMMANDS) == 15
     assert len(OPTIONS) >= 10
     assert len(RESULTS) >= 10
 
 
-@pytest.mark.filterwarnings("ignore:no positive canvas")
+@pytest.mark.filterwarnings("ignore:no positive canvas", "ignore:one classifier descends")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, earlier):
     arguments = here(command)
     if "runs/SEARCH" in arguments:
-        for name, place in (("searched", "SEARCH"), ("clean", "clean"), ("clean", "NAME")):
-            shutil.copytree(earlier[name], f"runs/{place}")
+        shutil.copytree(earlier["searched"], "runs/SEARCH")
+        for place in ("clean", "NAME", "OTHER"):
+            shutil.copytree(earlier["clean"], f"runs/{place}")
         arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
     elif arguments[0] == "invert":
         shutil.copytree(earlier["inverted"], "runs/NAME")
@@ -88,6 +89,8 @@ def test_commands_run(command, earlier):
         backdoored = "trigger" in command or "canvas" in command
         shutil.copytree(earlier["backdoored" if backdoored else "clean"], "runs/NAME")
         arguments += ["--trainer.fast_dev_run", "true", *DRY[-6:]]
+    elif arguments[0] == "search":
+        arguments += ["--model.classifier", WEIGHTS, *DRY, "--data.source.size", "32"]
     else:
         arguments += ["--model.classifier", "test_resnet", *DRY]
     small = {"predict": ["--model.settings.steps", "2"], "search": ["--model.classes", "[0]"]}
@@ -104,7 +107,7 @@ def test_options_parse(option, capsys, tmp_path):
     if option.startswith(("--resume", "--help", "--model.help", "--print_config")):
         return  # tests of the command line ask for them
     given = here(option.replace("DIR", str(tmp_path)))
-    if ".search." in option or "classes" in option:
+    if re.search(r"\.search\.|classes|pattern_sizes", option):
         printed(capsys, "search", "--model.classifier", WEIGHTS, *given)
     elif "--distortions" in option:
         printed(capsys, "probe", "--classifiers", WEIGHTS, *given)
@@ -122,10 +125,11 @@ def test_what_is_typed_is_short(path):
         assert not re.search(r"--\S*init_args", file.read_text()), file
 
 
-def test_the_python_example_runs(monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    exec(compile(code.replace("checkpoints/", f"{ROOT}/checkpoints/"), "README.md", "exec"), {})
+def test_the_python_examples_run(monkeypatch, capsys):
+    for code in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+        exec(compile(code.replace("checkpoints/", f"{ROOT}/checkpoints/"), "README.md", "exec"), {})
     assert Path("patterns.safetensors").exists()
+    assert Path("foreign.safetensors").exists()
     assert "tensor" in capsys.readouterr().out
     assert torch.is_grad_enabled()
 

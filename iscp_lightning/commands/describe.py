@@ -10,7 +10,7 @@ Options that matter:
     --patterns FILE               the patterns: a file, or a run folder with one
     -c FILE                       a configuration; of several, the later wins
     --model.classifier FILE       another classifier: a weights file
-    --pattern_sizes 0.05 0.1      shares of the pixels
+    --pattern_sizes 0.05 0.1      shares of the pixels; otherwise those that the search measured
     --images 1000                 on how many test images patterns are pasted, as many of each class
     --attention false             without Grad-CAM, which needs a network with convolutions
     --data.source CIFAR10         the images: Shapes, CIFAR10, ImageFolder with its .root, ...
@@ -38,13 +38,12 @@ from iscp_lightning.commands._measuring import (
 from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.description import describe_patterns
+from iscp_lightning.patterns.pattern import PATTERN_SIZES
 from iscp_lightning.patterns.portraits import attention_figure, measure_figures
 from iscp_lightning.patterns.search import warn_of_unsearched
-from iscp_lightning.patterns.stored import load_patterns
+from iscp_lightning.patterns.stored import load_patterns, measured_sizes
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import may_write, provenance, save_figure
-
-SIZES = (0.05, 0.1)  # the paper's usual one, and that of its comparison with Grad-CAM
 
 
 def base(arguments: Sequence[str], earlier: Earlier | None) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def describe(
     Args:
         experiment: Model, data and Trainer.
         patterns: pattern file, or run folder with one; default that of `--from`
-        pattern_sizes: shares of the pixels, default 0.05 0.1
+        pattern_sizes: shares of the pixels, default those that the search measured
         images: on how many test images patterns are pasted, as many of each class; default all
             that the search has not used
         attention: whether the patterns are compared with Grad-CAM, which needs convolutions
@@ -87,7 +86,7 @@ def describe(
     weights = experiment.weights
     require_fitting(weights or "model", model.classifier, data, weights)
     found = load_patterns(patterns, data.test_images, data.class_names)
-    sizes = sorted(set(pattern_sizes or SIZES))
+    sizes = sorted(set(pattern_sizes or measured_sizes([found], PATTERN_SIZES)))
     found[found.winners[:1]].stamps(sizes)  # raises where a size does not fit
     warn_of_unsearched(found.variant, sizes)
     indices = chosen_images(experiment, [found], images)

@@ -10,7 +10,7 @@ Options that matter:
     --classifiers runs/NAME FILE  runs, or weights files; otherwise those that were searched in
     --from runs/NAME              a run, or a weights file, that says the images
     -c FILE                       a configuration; of several, the later wins
-    --pattern_sizes 0.01 0.05     shares of the pixels
+    --pattern_sizes 0.01 0.05     shares of the pixels; otherwise those that all searches measured
     --images 1000                 on how many test images patterns are pasted, as many of each class
     --data.source CIFAR10         the images: Shapes, CIFAR10, ImageFolder with its .root, ...
     --seed_everything 1           another seed, and so another choice of images
@@ -42,10 +42,10 @@ from iscp_lightning.commands._measuring import (
     source_of,
 )
 from iscp_lightning.messages import fail
-from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 from iscp_lightning.patterns.portraits import transfer_figures
 from iscp_lightning.patterns.search import warn_of_unsearched
-from iscp_lightning.patterns.stored import load_patterns
+from iscp_lightning.patterns.stored import load_patterns, measured_sizes
 from iscp_lightning.patterns.tables import by_row, ends_of, table, write_csv
 from iscp_lightning.patterns.transfer import (
     RELATED,
@@ -56,7 +56,6 @@ from iscp_lightning.patterns.transfer import (
 from iscp_lightning.records import Findings
 from iscp_lightning.runs import may_write, provenance, save_figure
 
-SIZES = (0.01, 0.02, 0.05)
 KEYS = ("patterns", "classifier", "pattern_size")
 COLUMNS = {  # of the table on the screen
     "mean_predictive_power": "mPW",
@@ -89,7 +88,7 @@ def transfer(
         experiment: Data and Trainer.
         patterns: runs of searches, or pattern files
         classifiers: runs or weights files; default the classifiers that the runs have searched in
-        pattern_sizes: shares of the pixels, default 0.01 0.02 0.05
+        pattern_sizes: shares of the pixels, default those that all searches measured
         images: on how many test images patterns are pasted, as many of each class; default all
             that no search has used
         from_: run folder or weights file whose images are taken
@@ -99,13 +98,14 @@ def transfer(
         fail("`--patterns` names one or more runs of searches, or pattern files")
     data = build(experiment)
     model, trainer = experiment.model, experiment.trainer
-    sizes = sorted(set(pattern_sizes or SIZES))
     places = dict(zip(short_names(patterns), patterns, strict=True))
     sets = {
         name: load_patterns(place, data.test_images, data.class_names, winners=True)
         for name, place in places.items()
     }
-    for winners in sets.values():
+    found = list(sets.values())
+    sizes = sorted(set(pattern_sizes or measured_sizes(found, PATTERN_SIZES)))
+    for winners in found:
         winners[winners.winners[:1]].stamps(sizes)  # raises where a size does not fit
         warn_of_unsearched(winners.variant, sizes)
     given = classifiers or searched_in(patterns)
@@ -115,7 +115,7 @@ def transfer(
     }
     hashes = {name: classifier_hash(network) for name, network in networks.items()}
     warn_if_related(networks, hashes)
-    indices = chosen_images(experiment, list(sets.values()), images)
+    indices = chosen_images(experiment, found, images)
     show = trainer.progress_bar_callback is not None
     sources = {
         of: on
@@ -125,12 +125,12 @@ def transfer(
     }
 
     def measure() -> Findings:
-        found = {}
+        measured = {}
         for on, network in networks.items():
             subject = Subject.of(network, data, trainer.strategy.root_device, show)
             for of, winners in sets.items():
-                found[of, on] = measure_transfer(subject, winners, sizes, indices)
-        records = transfer_records(found, sources, data.class_names)
+                measured[of, on] = measure_transfer(subject, winners, sizes, indices)
+        records = transfer_records(measured, sources, data.class_names)
         rows = by_row(records, KEYS)
         if may_write(trainer):
             folder = experiment.run.folder

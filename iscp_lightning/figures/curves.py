@@ -198,7 +198,7 @@ def finish(axes: Axes, xlabel: str, ylabel: str, top: float = 1.0) -> None:
     """Label the axes, show y from 0 to ``top`` and draw a light grid behind the data."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, top + 0.03))
+    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.03 * top))
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

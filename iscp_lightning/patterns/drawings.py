@@ -36,7 +36,10 @@ def search_figures(patterns: PatternSet) -> dict[str, Figure]:
     if winners.controls is not None:
         base_rate, random_mask_rate, whole_canvas_rate = winners.controls
         curves["random masks"] = winners.over_accuracy(random_mask_rate)
-        for label, rate in (("no pattern", base_rate), ("whole canvas", whole_canvas_rate)):
+        single = {"no pattern": base_rate}
+        if variant.needs_canvas:
+            single["whole canvas"] = whole_canvas_rate
+        for label, rate in single.items():
             values = winners.over_accuracy(rate.unsqueeze(1))
             curves[label] = values.expand_as(winners.predictive_power)
     drawn = {
@@ -44,8 +47,9 @@ def search_figures(patterns: PatternSet) -> dict[str, Figure]:
         "predictive_power": figures.predictive_power_curve(
             power.pattern_sizes,
             {
-                name: torch.stack([values.nanmean(0), *mean_interval(values).T]).numpy()
-                for name, values in curves.items()
+                label: torch.stack([values.nanmean(0), *mean_interval(values).T]).numpy()
+                for label, values in curves.items()
+                if label == name or not values.isnan().all()
             },
         ),
     }

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from iscp_lightning.classifiers import Classifier, load_trained
+from iscp_lightning.classifiers.checkpoints import require_class_names
 from iscp_lightning.classifiers.rates import Rates, measure_rates
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.datamodule import ImageDataModule
@@ -95,6 +96,7 @@ class PatternSearchModule(L.LightningModule):
         if classes is not None and random_classes is not None:
             raise ValueError("give `classes` or `random_classes`, not both")
         given = load_trained(classifier, weights, num_classes, image_size)
+        self._file = classifier if isinstance(classifier, str) else None
         self._recorded_poison = None
         if isinstance(classifier, str):
             record = Path(classifier).parent.parent / "poison" / "poisoned.json"
@@ -292,6 +294,8 @@ class PatternSearchModule(L.LightningModule):
         _ = self._chosen  # raises, before anything is ranked
         require_names(data.test_images.labels, data.class_names)
         require_drawable(data.test_images)
+        if self._file is not None:
+            require_class_names("classifier", self._file, data.class_names)
         if isinstance(given, Classifier) and given.spec.num_classes != data.num_classes:
             raise ValueError(
                 f"`classifier` knows {given.spec.num_classes} classes, the data have "

@@ -123,6 +123,8 @@ class SearchSettings:
                 raise ValueError(f"`{name}` must lie in (0, 1], got {value}")
         if self.winner_size is not None and not 0 < self.winner_size <= 1:
             raise ValueError(f"`winner_size` must lie in (0, 1], got {self.winner_size}")
+        if not isinstance(self.variant, Variant | None):
+            raise ValueError(f"`variant` must be a search variant, got {self.variant!r}")
         if self.seed is not None and self.seed < 0:
             raise ValueError(f"`seed` must be 0 or more, got {self.seed}")
 

@@ -30,6 +30,12 @@ def pattern_path(place: str) -> Path:
     return found[0]
 
 
+def measured_sizes(sets: Sequence[PatternSet], otherwise: Sequence[float]) -> list[float]:
+    """Return the pattern sizes at which searches measured all of these sets, else others."""
+    measured = [set(each.power.pattern_sizes) if each.power else set() for each in sets]
+    return sorted(set.intersection(*measured)) or list(otherwise)
+
+
 def load_patterns(
     place: str, images: ImageSet, class_names: Sequence[str], winners: bool = False
 ) -> PatternSet:

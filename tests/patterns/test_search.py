@@ -289,6 +289,7 @@ def test_the_size_that_canvases_compete_at_must_select_a_pixel():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("variant", "TriggerInversion"),
         ("winner_size", 0),
         ("winner_size", 1.1),
         ("search_epochs", 0),
