@@ -94,8 +94,9 @@ def networks() -> dict[str, list[str]]:
         *("--model.label_smoothing", "0.1"),
     ]
     made["longest_0"] = [
-        *(*NATURAL, *NO_CALLBACKS, "--seed_everything", "0", "--trainer.max_epochs", "60"),
-        *("--model.label_smoothing", "0.1"),
+        *(*NATURAL, *NO_CALLBACKS, "--seed_everything", "0", "--trainer.max_epochs", "20"),
+        *("--model.classifier", "runs/cifar10_longer_0/checkpoints/last.ckpt"),
+        *("--model.label_smoothing", "0.1", "--model.optimizer.lr", "0.1"),
         *("--data.augmentation.crop_padding", "0", "--data.augmentation.shift", "4"),
     ]
     for name, classifier in IMAGES_OF.items():

@@ -87,7 +87,7 @@ class PatternMeasurement(Measurement):
         class_indices(self.classes, data.class_names)
         require_drawable(data.test_images)
         self.search.sparsity_of(torch.zeros(1).long(), data.num_classes)
-        require_applicable(self.search.method, data.test_images, self.pattern_sizes)
+        require_applicable(self.search, data.test_images, self.pattern_sizes)
         self.given = None
         if self.canvases not in (EACH_EPOCH, FIRST) and not Path(self.canvases).is_file():
             raise ValueError(

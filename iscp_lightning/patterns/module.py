@@ -304,7 +304,7 @@ class PatternSearchModule(L.LightningModule):
         require_canvas_free(self.search.method, self.canvases)
         if isinstance(self.canvases, str):
             require_single_canvases(PatternSet.load(self.canvases, winners=True))
-        require_applicable(self.search.method, data.test_images, self.pattern_sizes)
+        require_applicable(self.search, data.test_images, self.pattern_sizes)
         self._measured(data)
 
     def _measured(self, data: ImageDataModule) -> Tensor:

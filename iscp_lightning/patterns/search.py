@@ -130,12 +130,7 @@ def problems_of(
         MissingCanvasError: if a class has no canvas.
         ValueError: if given canvases or the variant's options do not fit.
     """
-    require_applicable(settings.method, subject.images)
-    if settings.winner_size is not None:
-        try:
-            require_applicable(settings.method, subject.images, [settings.winner_size])
-        except ValueError as error:
-            raise ValueError(f"`winner_size`: {error}") from None
+    require_applicable(settings, subject.images)
     joint = settings.method.joint
     if canvases is not None:
         given = given_canvases(subject, classes, canvases, skip_missing, joint)
@@ -152,22 +147,32 @@ def problems_of(
     return joined_canvases(subject, found, number) if joint else found
 
 
-def require_applicable(variant: Variant, images: ImageSet, sizes: Sequence[float] = ()) -> None:
-    """Try a variant on a black canvas, before anything is classified.
+def require_applicable(
+    settings: SearchSettings, images: ImageSet, sizes: Sequence[float] = ()
+) -> None:
+    """Try a search's variant on a black canvas, before anything is classified.
 
     Args:
-        variant: The variant.
+        settings: The search's settings.
         images: The test images.
         sizes: Pattern sizes that will be measured.
 
     Raises:
         ValueError: if its options or a size do not fit the images, such as less than a pixel.
     """
+    variant, winner_size = settings.method, settings.winner_size
     black = torch.zeros_like(images.pixels([0]))
     canvas = black.float()
     problem = Problems(canvas, torch.zeros(1, dtype=torch.int64), torch.zeros(1), 0.0)
     variables = variant.variables(canvas)
     variant.stamps(variables, problem)
+    if winner_size is not None:
+        height, width = black.shape[2:]
+        if round(winner_size * height * width) == 0:
+            raise ValueError(
+                f"`winner_size` must give at least one of {height} x {width} pixels, "
+                f"got {winner_size}"
+            )
     if sizes:
         means = {name: variables[name] for name in variant.averaged}
         variant.pasted(variables, means, black, sizes)

@@ -63,8 +63,8 @@ def test_a_search_is_described_and_again_from_its_configuration(capsys):
     cli = main(["describe", "--from", "runs/random", *FEW, "--run", "d"])
     found = values("d")
     assert found["chance_corner_share", 0.1, "star"] == 0.25
-    assert found["chance_attention_overlap", 0.1, "ring"] == pytest.approx(0.1 / 1.9)
-    # 102 of 1024 pixels
+    share = 102 / 1024
+    assert found["chance_attention_overlap", 0.1, "ring"] == pytest.approx(share / (2 - share))
     assert found["chance_connectedness", 0.1, "star"] == pytest.approx(101 / 1023)
     assert 0 <= found["mean_object_share", 0.1, None] <= 1
     assert 0.05 < found["mean_chance_object_share", 0.1, None] < 0.6
@@ -110,6 +110,17 @@ def test_sizes_that_the_search_was_not_for_are_warned_of():
         main(["describe", "--from", "runs/i", *FEW, "--attention", "false", "--run", "d"])
     with pytest.warns(UserWarning, match=words):
         main(["transfer", "--patterns", "runs/i", *FEW, "--run", "t"])
+
+
+def test_sizes_are_those_that_the_search_measured():
+    main(["fit", "-c", SMALL, *TRAINED, "0", "--run", "a"])
+    variant = ["--model.search.variant", "TriggerInversion", "--model.pattern_sizes", "[0.01]"]
+    main(["search", "--from", "runs/a", *QUICK, *variant, "--run", "i"])
+    main(["describe", "--from", "runs/i", "--attention", "false", *CPU, "--run", "d"])
+    main(["transfer", "--patterns", "runs/i", *CPU, "--run", "t"])
+    for run in ("d", "t"):
+        sizes = {record.get("pattern_size") for record in results(run)["records"]} - {None}
+        assert sizes == {0.01}
 
 
 @pytest.mark.usefixtures("_runs")

@@ -67,11 +67,13 @@ def test_sizes_that_were_not_searched_for_are_warned_of():
     images = MemoryImages(*grey_images(8))
     said = "TriggerInversion searches for patterns of 6.25 %: for 25 %, 50 % it only ranks pixels"
     with pytest.warns(UserWarning, match=said):
-        require_applicable(TriggerInversion(4 / 64), images, [4 / 64, 0.25, 0.5])
+        require_applicable(
+            SearchSettings(variant=TriggerInversion(4 / 64)), images, [4 / 64, 0.25, 0.5]
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        require_applicable(TriggerInversion(4 / 64), images, [4 / 64])
-        require_applicable(AreaConstrained([0.25]), images, [0.1, 0.25])
+        require_applicable(SearchSettings(variant=TriggerInversion(4 / 64)), images, [4 / 64])
+        require_applicable(SearchSettings(variant=AreaConstrained([0.25])), images, [0.1, 0.25])
         warn_of_unsearched(Algorithm1(), [0.25])
 
 
