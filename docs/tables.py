@@ -36,6 +36,9 @@ def entries(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
                 found = {"measure": measure, "value": entry[measure]}
                 yield {**about, **found, "interval": entry.get(f"{measure}_interval", [])}
     yield from results.get("records", [])
+    for title, each in results.items():
+        if isinstance(each, Mapping) and "mean_predictive_power" in each:  # of a training
+            yield from ({"title": title, **entry} for entry in entries(each))
 
 
 def cells_of(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

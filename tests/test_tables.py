@@ -69,8 +69,11 @@ def test_classes_means_tests_and_several_runs():
         "nothing": {"run": "searched", "measure": "base_rate", "class": "star"},
         "accuracy": {"run": "searched", "measure": "mean_clean_accuracy"},
     }
+    after_training = {"title": "patterns", "run": "trained", "measure": "mean_predictive_power"}
+    rows["snapshot"] = {**after_training, "size": "0.1"}
     table = {"columns": {"is": {}}, "rows": rows}
     again = {"again": {"test": {"test/clean_accuracy": 0.8}}}
+    again["trained"] = {"patterns": RESULTS["searched"]}
     text = tables.markdown(table, tables.read(table, RESULTS | again))
     assert text.splitlines()[2:] == [
         "| star | 0.750 (0.500 to 1.000) |",
@@ -78,6 +81,7 @@ def test_classes_means_tests_and_several_runs():
         "| seeds | 0.900, 0.800 |",
         "| nothing | 0.100 (0.000 to 0.200) |",
         "| accuracy | 0.800 |",
+        "| snapshot | 0.500 (0.400 to 0.600) |",
     ]
 
 
