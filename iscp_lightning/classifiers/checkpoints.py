@@ -237,5 +237,25 @@ def _fill(classifier: nn.Module, state: dict[str, Tensor], path: str) -> nn.Modu
     try:
         classifier.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the classifier: {error}") from error
+        why = _misfit(classifier.state_dict(), state) or error
+        raise ValueError(f"{path} does not fit the classifier: {why}") from error
     return classifier
+
+
+def _misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Return which weights are not there, are no weights of the network, or have another shape."""
+    shapes = [
+        f"{name} {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    kinds = {
+        "missing": [name for name in wanted if name not in found],
+        "unknown": [name for name in found if name not in wanted],
+        "of another shape": shapes,
+    }
+    return "; ".join(
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds.items()
+        if names
+    )
