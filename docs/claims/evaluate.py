@@ -61,7 +61,9 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
     for key, value in results.get("test", {}).items():
         if key in wanted:
             add(key, value)
-    for entry in results.get("classes", []):
+    classes = results.get("classes", [])
+    complete = all(c["predictive_power"] for entry in classes for c in entry["canvases"])
+    for entry in classes:
         add("canvases/count", len(entry["canvases"]))
         for size, power in entry["predictive_power"].items():
             add(f"predictive_power/{size}", power)
@@ -70,8 +72,8 @@ def numbers(results: Mapping[str, Any]) -> dict[str, list[float]]:
             every = [(c["predictive_power"] or {}).get(size) for c in entry["canvases"]]
             for value in every:
                 add(f"canvases/predictive_power/{size}", value)
-            powers = [value for value in every if value is not None]
-            if len(powers) > 1 or len(every) == 1:  # not the winner alone
+            if complete:
+                powers = [value for value in every if value is not None]
                 add(f"first_canvas/predictive_power/{size}", powers[0])
                 add(f"best_canvas/predictive_power/{size}", max(powers))
     for record in results.get("records", []):

@@ -179,14 +179,7 @@ def measured() -> dict[str, list[str]]:
         found[f"perturbation_{epsilon}"] = search(NATURALS[0], 0, "[1]", options)
         options += ["--data.search_fraction", "1", "--model.measure_on", "full"]
         found[f"perturbation_{epsilon}_everywhere"] = search(NATURALS[0], 0, "[1]", options)
-    heavy = ["--model.search.sparsity", "8", *FEWER]  # as in the first author's code
-    found["sparse_0"] = search(NATURALS[0], 0, SIZES, heavy)
-    found["sparse_white_0"] = search(
-        NATURALS[0], 0, SIZES, ["--model.search.canvas", "white", *heavy]
-    )
     for seed, network in NATURALS.items():
-        rounded = ["--model.search.precision", "bf16", *FEWER]
-        found[f"bf16_{seed}"] = search(network, seed, SIZES, rounded)
         pasted = ["--model.search.winner_size", str(USUAL), *FEWER]
         found[f"winner_{seed}"] = search(network, seed, SIZES, pasted)
     for name, network in OTHERS.items():
@@ -200,10 +193,6 @@ def measured() -> dict[str, list[str]]:
             *("test", "--from", weights(OTHERS[name]), *IMAGES, "--attacks", "pgd20"),
             *("--attack_norm", norm, "--attack_epsilon", radius, "--attack_images", "1000"),
         ]
-    found["more_attacks_fast"] = [
-        *("test", "--from", weights(OTHERS["fast"]), *IMAGES, "--attack_images", "1000"),
-        *("--attacks", "fgsm", "pgd20", "pgd100"),
-    ]
     searches = {f"{name}": f"positive_{name}" for name in (*NATURALS, *OTHERS)}
     searches |= {name: name for name in ("weak_variation_0", "total_variation_0")}
     for name, of in (searches | {"learned_canvas_0": "learned_canvas_0"}).items():

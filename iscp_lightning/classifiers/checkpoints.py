@@ -237,6 +237,7 @@ def _fill(classifier: nn.Module, state: dict[str, Tensor], path: str) -> nn.Modu
     try:
         classifier.load_state_dict(state)
     except RuntimeError as error:
+        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         why = _misfit(classifier.state_dict(), state) or error
         raise ValueError(f"{path} does not fit the classifier: {why}") from error
     return classifier

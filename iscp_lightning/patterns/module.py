@@ -96,7 +96,7 @@ class PatternSearchModule(L.LightningModule):
         if classes is not None and random_classes is not None:
             raise ValueError("give `classes` or `random_classes`, not both")
         given = load_trained(classifier, weights, num_classes, image_size)
-        self._file = classifier if isinstance(classifier, str) else None
+        self._file = weights or (classifier if isinstance(classifier, str) else None)
         self._recorded_poison = None
         if isinstance(classifier, str):
             record = Path(classifier).parent.parent / "poison" / "poisoned.json"

@@ -168,11 +168,16 @@ def require_applicable(
     variant.stamps(variables, problem)
     if winner_size is not None:
         height, width = black.shape[2:]
+        if variant.joint or not variant.needs_canvas:
+            raise ValueError(
+                f"`winner_size` chooses among canvases: {type(variant).__name__} has none to choose"
+            )
         if round(winner_size * height * width) == 0:
             raise ValueError(
                 f"`winner_size` must give at least one of {height} x {width} pixels, "
                 f"got {winner_size}"
             )
+        warn_of_unsearched(variant, [winner_size])
     if sizes:
         means = {name: variables[name] for name in variant.averaged}
         variant.pasted(variables, means, black, sizes)

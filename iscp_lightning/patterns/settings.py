@@ -70,7 +70,8 @@ class SearchSettings:
         variant: What is optimised, penalised and pasted; None is the paper's Algorithm 1.
         winner_size: Pattern size at which the canvases of a class compete: the one whose pattern
             has the lowest cross-entropy for the class when it is pasted on the search images wins.
-            None is the paper's rule: the lowest mean of what was minimised, of the whole mask.
+            None is the paper's rule: the lowest mean of what was minimised, of the whole mask. With
+            one canvas, such as the white one, nothing changes but the objective.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -172,4 +173,7 @@ class SearchSettings:
     def plain(self) -> dict[str, Any]:
         """Return the settings as plain values, the variant by its name and what it was given."""
         chosen = self.course._asdict() | {"micro_batch_size": self.images_per_forward}
-        return asdict(replace(self, variant=None)) | chosen | {"variant": self.method.describe()}
+        values = asdict(replace(self, variant=None))
+        if self.winner_size is None:  # as in files from before there was one
+            del values["winner_size"]
+        return values | chosen | {"variant": self.method.describe()}

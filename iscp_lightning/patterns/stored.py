@@ -31,9 +31,17 @@ def pattern_path(place: str) -> Path:
 
 
 def measured_sizes(sets: Sequence[PatternSet], otherwise: Sequence[float]) -> list[float]:
-    """Return the pattern sizes at which searches measured all of these sets, else others."""
-    measured = [set(each.power.pattern_sizes) if each.power else set() for each in sets]
-    return sorted(set.intersection(*measured)) or list(otherwise)
+    """Return the pattern sizes at which searches measured all of these sets, else others.
+
+    Raises:
+        ValueError: if all were measured, but at no size together.
+    """
+    measured = [set(each.power.pattern_sizes) for each in sets if each.power]
+    if len(measured) < len(sets):
+        return list(otherwise)
+    if not set.intersection(*measured):
+        raise ValueError("`pattern_sizes` must be given: the searches measured none in common")
+    return sorted(set.intersection(*measured))
 
 
 def load_patterns(
