@@ -187,19 +187,21 @@ def pattern_pixels(patterns: PatternSet, row: int, pattern_size: float) -> Pixel
 def _draw_sizes(
     patterns: PatternSet, results: dict[str, Any], pattern_sizes: Sequence[float]
 ) -> Figure:
-    """Return a grid classes x (canvas, pattern sizes) of the winners (Figure 1)."""
+    """Return a grid classes x (canvas, if there is one, and pattern sizes) of the winners."""
     winners = patterns.winners.tolist()[:SHOWN_CLASSES]
     entries = results["classes"][:SHOWN_CLASSES]
+    canvas = ["canvas"] if patterns.variant.needs_canvas else []
     return figures.pattern_grid(
         [
-            [canvas_pixels(patterns, row)]
+            [canvas_pixels(patterns, row) for _ in canvas]
             + [pattern_pixels(patterns, row, size) for size in pattern_sizes]
             for row in winners
         ],
         row_labels=[entry["name"] for entry in entries],
-        column_labels=["canvas", *(f"{100 * size:g} %" for size in pattern_sizes)],
+        column_labels=canvas + [f"{100 * size:g} %" for size in pattern_sizes],
         captions=[
-            ["", *(_measured(entry, f"{size:g}") for size in pattern_sizes)] for entry in entries
+            [""] * len(canvas) + [_measured(entry, f"{size:g}") for size in pattern_sizes]
+            for entry in entries
         ],
     )
 

@@ -24,6 +24,7 @@ from iscp_lightning.patterns.findings import (
     summarize,
 )
 from iscp_lightning.patterns.power import Controls
+from iscp_lightning.patterns.variants.algorithm1 import Algorithm1
 from iscp_lightning.runs import finite, save_figure
 
 SIZES = (0.01, 0.05)
@@ -308,6 +309,17 @@ def test_chosen_canvas_is_marked(drawn):
     _, labels = drawn["pattern_grid"]
     assert labels["row_labels"] == ["cat", "eel"]
     assert labels["captions"] == [["PW -", "PW 0.250 (chosen)"], ["PW 0.750 (chosen)", "PW 1.000"]]
+
+
+def test_a_canvas_is_drawn_where_there_is_one(drawn, monkeypatch):
+    patterns = measured(pattern_set((0, 2), (0.5, 0.25)), DEFINED[:2])
+    search_figures(patterns)
+    assert drawn["pattern_grid"][1]["column_labels"] == ["canvas", "1 %", "5 %"]
+    monkeypatch.setattr(Algorithm1, "needs_canvas", False)
+    search_figures(patterns)
+    images, labels = drawn["pattern_grid"]
+    assert labels["column_labels"] == ["1 %", "5 %"]
+    assert [len(row) for row in (*images, *labels["captions"])] == [2] * 4
 
 
 @pytest.fixture
