@@ -102,7 +102,7 @@ MISTAKES = [
     (f"{SEARCH} {SETTINGS}.search_epochs 0", "`search_epochs` must be 1 or more, got 0"),
     (f"{SEARCH} {SETTINGS}.winner_size 0.05 {SETTINGS}.variant UniversalPerturbation --model.pattern_sizes [1.0]", "`winner_size` chooses among canvases: UniversalPerturbation has none to choose"),
     (f"search --model.classifier resnet20 --model.weights {ROOT}/checkpoints/cifar10_resnet20.safetensors --data.source Shapes --trainer.accelerator cpu", f"`classifier`={ROOT}/checkpoints/cifar10_resnet20.safetensors knows other classes (airplane, automobile, bird, ...) than the data have (circle, square, triangle, ...), from class 0 on"),
-    (f"{SEARCH} {SETTINGS}.winner_size 0.0001", "`winner_size` must give at least one of 32 x 32 pixels, got 0.0001"),
+    (f"{SEARCH} {SETTINGS}.winner_size 0.0001", "`winner_size` must lie in (0, 1] and give at least one of 32 x 32 pixels, got 0.0001"),
     (f"search --model.classifier {ROOT}/checkpoints/cifar10_resnet20.safetensors --data.source Shapes --trainer.accelerator cpu", f"`classifier`={ROOT}/checkpoints/cifar10_resnet20.safetensors knows other classes (airplane, automobile, bird, ...) than the data have (circle, square, triangle, ...), from class 0 on"),
     (f"{SEARCH} {SETTINGS}.sparsity -1", "`sparsity` must be finite and 0 or more, got -1.0"),
     (f"{SEARCH} {SETTINGS}.sparsity .nan", "`sparsity` must be finite and 0 or more, got nan"),

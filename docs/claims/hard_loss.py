@@ -14,12 +14,12 @@ import json
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iscp_lightning import PatternSet, load_classifier
 from iscp_lightning.data import ImageFolder, Shapes
 from iscp_lightning.data.images import to_float
+from iscp_lightning.patterns.pasting import pasted_loss
 from iscp_lightning.patterns.stored import load_patterns
 
 SIZE = 0.05
@@ -38,12 +38,13 @@ def hard_loss(
         images: uint8 (N, C, H, W), the test set.
         labels: (N,) int64.
     """
-    target, stamps = patterns.targets[row], patterns[torch.tensor([row])].stamps([SIZE])
+    target, at = patterns.targets[row], torch.tensor([row])
     seen = patterns.search_indices
     seen = seen[(labels[seen] != target) & (seen != patterns.canvas_indices[row])]
-    stamp = stamps._replace(mask=stamps.mask[0, 0], pixels=stamps.pixels[0, 0])
-    logits = network(stamp(to_float(images[seen])))
-    return float(F.cross_entropy(logits, target.expand(len(seen))))
+    losses = pasted_loss(
+        network, patterns.stamps([SIZE]), at, patterns.targets[at], to_float(images[seen])
+    )
+    return float(losses.mean())
 
 
 def main() -> None:

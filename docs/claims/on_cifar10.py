@@ -194,8 +194,8 @@ def measured() -> dict[str, list[str]]:
             *("--attack_norm", norm, "--attack_epsilon", radius, "--attack_images", "1000"),
         ]
     searches = {f"{name}": f"positive_{name}" for name in (*NATURALS, *OTHERS)}
-    searches |= {name: name for name in ("weak_variation_0", "total_variation_0")}
-    for name, of in (searches | {"learned_canvas_0": "learned_canvas_0"}).items():
+    others = ("weak_variation_0", "total_variation_0", "learned_canvas_0")
+    for name, of in (searches | dict(zip(others, others, strict=True))).items():
         found[f"described_{name}"] = [
             *("describe", "--from", f"runs/cifar10_{of}", "--images", "1000"),
             *("--pattern_sizes", str(USUAL), str(LARGE)),

@@ -38,7 +38,6 @@ from iscp_lightning.commands._measuring import (
 from iscp_lightning.data.objects import objects_of
 from iscp_lightning.messages import fail
 from iscp_lightning.patterns.description import describe_patterns
-from iscp_lightning.patterns.pattern import PATTERN_SIZES
 from iscp_lightning.patterns.portraits import attention_figure, measure_figures
 from iscp_lightning.patterns.search import warn_of_unsearched
 from iscp_lightning.patterns.stored import load_patterns, measured_sizes
@@ -86,7 +85,7 @@ def describe(
     weights = experiment.weights
     require_fitting(weights or "model", model.classifier, data, weights)
     found = load_patterns(patterns, data.test_images, data.class_names)
-    sizes = sorted(set(pattern_sizes or measured_sizes([found], PATTERN_SIZES)))
+    sizes = sorted(set(pattern_sizes or measured_sizes([found])))
     found[found.winners[:1]].stamps(sizes)  # raises where a size does not fit
     warn_of_unsearched(found.variant, sizes)
     indices = chosen_images(experiment, [found], images)

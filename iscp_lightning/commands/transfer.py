@@ -42,7 +42,7 @@ from iscp_lightning.commands._measuring import (
     source_of,
 )
 from iscp_lightning.messages import fail
-from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
+from iscp_lightning.patterns.pattern import PatternSet
 from iscp_lightning.patterns.portraits import transfer_figures
 from iscp_lightning.patterns.search import warn_of_unsearched
 from iscp_lightning.patterns.stored import load_patterns, measured_sizes
@@ -104,7 +104,7 @@ def transfer(
         for name, place in places.items()
     }
     found = list(sets.values())
-    sizes = sorted(set(pattern_sizes or measured_sizes(found, PATTERN_SIZES)))
+    sizes = sorted(set(pattern_sizes or measured_sizes(found)))
     for winners in found:
         winners[winners.winners[:1]].stamps(sizes)  # raises where a size does not fit
         warn_of_unsearched(winners.variant, sizes)

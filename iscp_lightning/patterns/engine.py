@@ -171,7 +171,7 @@ class PatternSearch(nn.Module):
                 losses = [
                     self._outputs(self._rows(rows), rows, some[None])[0][0]
                     if pasted is None
-                    else pasted_loss(self.subject, pasted, rows, self.targets[rows], some)
+                    else pasted_loss(self.subject.frozen, pasted, rows, self.targets[rows], some)
                     for some in images
                 ]
                 self.objectives[rows] = torch.cat(losses).cpu().double().mean().float()

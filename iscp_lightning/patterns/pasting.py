@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from iscp_lightning.classifiers.subject import Subject
 from iscp_lightning.data.splits import stratified_choice
@@ -97,19 +97,19 @@ def measure_power(
 
 @torch.no_grad()
 def pasted_loss(
-    subject: Subject, stamps: Stamp, row: Tensor, target: Tensor, images: Tensor
+    network: nn.Module, stamps: Stamp, row: Tensor, target: Tensor, images: Tensor
 ) -> Tensor:
     """Return the cross-entropy for its class of images with one of P patterns, (n,) float32.
 
     Args:
-        subject: The classifier.
+        network: From images to logits.
         stamps: The patterns: mask (P, 1, 1, H, W), pixels (P, 1, C, H, W).
         row: (1,) int64, which of them.
         target: (1,) int64, its class, on the device.
         images: float32 (n, C, H, W) in [0, 1], on the device.
     """
     one = stamps._replace(mask=stamps.mask[row, 0], pixels=stamps.pixels[row, 0])
-    logits = subject.frozen(one(images)).float()
+    logits = network(one(images)).float()
     return F.cross_entropy(logits, target.expand(len(images)), reduction="none")
 
 

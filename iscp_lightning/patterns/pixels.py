@@ -39,17 +39,22 @@ def top_pixels(masks: Tensor, mask_means: Tensor, pattern_sizes: Sequence[float]
     return selected
 
 
-def pixel_count(pattern_size: float, shape: Sequence[int]) -> int:
+def pixel_count(pattern_size: float, shape: Sequence[int], name: str = "pattern_size") -> int:
     """Return how many of the H x W pixels a pattern of size q has: round(q * H * W).
 
+    Args:
+        pattern_size: q.
+        shape: (H, W).
+        name: What the size is called in a message.
+
     Raises:
-        ValueError: if `pattern_size` is outside (0, 1] or rounds to no pixel.
+        ValueError: if the size is outside (0, 1] or rounds to no pixel.
     """
     height, width = shape
     count = round(pattern_size * height * width)
     if not 0 < pattern_size <= 1 or count == 0:
         raise ValueError(
-            f"`pattern_size` must lie in (0, 1] and give at least one of {height} x {width} "
-            f"pixels, got {pattern_size}"
+            f"`{name}` must lie in (0, 1] and give at least one of {height} x {width} pixels, "
+            f"got {pattern_size}"
         )
     return count

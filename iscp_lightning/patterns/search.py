@@ -21,6 +21,7 @@ from iscp_lightning.patterns.canvas import (
 )
 from iscp_lightning.patterns.engine import PatternSearch
 from iscp_lightning.patterns.pattern import PatternSet, winners_of
+from iscp_lightning.patterns.pixels import pixel_count
 from iscp_lightning.patterns.power import MeasuredCanvases, MeasuredOn
 from iscp_lightning.patterns.settings import SearchSettings
 from iscp_lightning.patterns.variants.base import Problems, Variant
@@ -167,16 +168,11 @@ def require_applicable(
     variables = variant.variables(canvas)
     variant.stamps(variables, problem)
     if winner_size is not None:
-        height, width = black.shape[2:]
         if variant.joint or not variant.needs_canvas:
             raise ValueError(
                 f"`winner_size` chooses among canvases: {type(variant).__name__} has none to choose"
             )
-        if round(winner_size * height * width) == 0:
-            raise ValueError(
-                f"`winner_size` must give at least one of {height} x {width} pixels, "
-                f"got {winner_size}"
-            )
+        pixel_count(winner_size, black.shape[2:], "winner_size")
         warn_of_unsearched(variant, [winner_size])
     if sizes:
         means = {name: variables[name] for name in variant.averaged}

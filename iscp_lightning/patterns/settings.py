@@ -118,12 +118,10 @@ class SearchSettings:
         sparsities = self.sparsity if isinstance(self.sparsity, list) else [self.sparsity]
         if not sparsities or not all(0 <= value < math.inf for value in sparsities):
             raise ValueError(f"`sparsity` must be finite and 0 or more, got {self.sparsity}")
-        for name in ("step_size", "final_step_size"):
+        for name in ("step_size", "final_step_size", "winner_size"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"`{name}` must lie in (0, 1], got {value}")
-        if self.winner_size is not None and not 0 < self.winner_size <= 1:
-            raise ValueError(f"`winner_size` must lie in (0, 1], got {self.winner_size}")
         if not isinstance(self.variant, Variant | None):
             raise ValueError(f"`variant` must be a search variant, got {self.variant!r}")
         if self.seed is not None and self.seed < 0:

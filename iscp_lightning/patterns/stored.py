@@ -7,7 +7,7 @@ from pathlib import Path
 
 from iscp_lightning.data.images import ImageSet
 from iscp_lightning.data.testset import require_same, require_same_classes
-from iscp_lightning.patterns.pattern import PatternSet
+from iscp_lightning.patterns.pattern import PATTERN_SIZES, PatternSet
 
 
 def pattern_path(place: str) -> Path:
@@ -30,15 +30,15 @@ def pattern_path(place: str) -> Path:
     return found[0]
 
 
-def measured_sizes(sets: Sequence[PatternSet], otherwise: Sequence[float]) -> list[float]:
-    """Return the pattern sizes at which searches measured all of these sets, else others.
+def measured_sizes(sets: Sequence[PatternSet]) -> list[float]:
+    """Return the pattern sizes at which searches measured all of these sets, else the usual ones.
 
     Raises:
         ValueError: if all were measured, but at no size together.
     """
     measured = [set(each.power.pattern_sizes) for each in sets if each.power]
     if len(measured) < len(sets):
-        return list(otherwise)
+        return list(PATTERN_SIZES)
     if not set.intersection(*measured):
         raise ValueError("`pattern_sizes` must be given: the searches measured none in common")
     return sorted(set.intersection(*measured))
